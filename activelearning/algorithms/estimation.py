@@ -1,0 +1,349 @@
+"""The reward's maximum likelihood estimate (M5): penalised, within a ball, cold or warm.
+
+The solver takes Newton steps with a factor that it keeps while the steps shrink fast (chord steps, one pass over the
+labels each) and renews when they do not. Cold, the factor is renewed nearly every step: damped Newton. Warm, after a
+few new labels, the old factor serves to the end.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
+from scipy.optimize import brentq
+
+from activelearning.algorithms.likelihood import (
+    Curvature,
+    curvature,
+    evaluate,
+    label_rationality,
+    utilities,
+    weighted_gram,
+)
+from activelearning.algorithms.types import Bools, Floats, Ints, Labels
+
+SLOW = 0.25  # a chord step that leaves more than this share of the distance asks for a new factor
+SUBSAMPLE = 8  # a large cold fit starts from the fit of every eighth label
+
+
+class DidNotConverge(ArithmeticError):
+    """The solver used up its steps; the message holds the distance that remained."""
+
+
+class NotIdentified(ArithmeticError):
+    """The labels do not determine the estimate: separable or too few, and no ridge to hold it."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """theta_hat and what is known about it.
+
+    theta          (d,)   float64   the reward MLE
+    information    (d, d) float64   H = ridge I + sum_t w_t rho_t^2 p_t (1-p_t) z_t z_t'   (M4)
+    bias           (k,)   float64   pull b_k toward the response shown first, zeros where it is not fitted
+    bias_error     (k,)   float64   its standard error, theta unknown; zeros where it is not fitted
+    loglik         float            log-likelihood (M3) at the estimate, without priors
+    ridge          float            the ridge of (M5)
+    label_count    int              n
+    steps          int              steps taken
+    passes         int              passes over the labels, those of the curvature counted
+    distance       float            length of the last step in the norm of H: how far the optimum can be
+    is_on_ball     bool             the ball constraint binds
+    """
+
+    theta: Floats
+    information: Floats
+    bias: Floats
+    bias_error: Floats
+    loglik: float
+    ridge: float
+    label_count: int
+    steps: int
+    passes: int
+    distance: float
+    is_on_ball: bool
+
+
+@dataclass(frozen=True)
+class _Problem:
+    """What the solver minimises: minus (M3) plus ridge/2 |theta|^2 plus |b|^2 / (2 tau_b^2), with |theta| <= ball."""
+
+    labels: Labels
+    rho: Floats  # (n,)
+    ridge: float
+    ball: float | None
+    bias_prior: float | None
+    teachers: int
+
+    def value(self, theta: Floats, bias: Floats) -> tuple[float, float, Floats, Floats]:
+        """Objective, log-likelihood, gradient of the objective in theta and in b."""
+        loglik, score, pull = evaluate(self.labels, theta, bias, rho=self.rho)
+        objective = -loglik + 0.5 * self.ridge * float(theta @ theta)
+        if self.bias_prior is None:
+            return objective, loglik, self.ridge * theta - score, np.zeros_like(bias)
+        precision = self.bias_prior**-2
+        objective += 0.5 * precision * float(bias @ bias)
+        return objective, loglik, self.ridge * theta - score, precision * bias - pull
+
+    def curvature(self, theta: Floats, bias: Floats) -> Curvature:
+        """Hessian of the objective; one pass."""
+        with_pull = self.bias_prior is not None
+        raw = curvature(self.labels, theta, bias, rho=self.rho, with_pull=with_pull)
+        reward = raw.reward + self.ridge * np.eye(theta.size)
+        pull = raw.pull + self.bias_prior**-2 if self.bias_prior is not None else np.ones(bias.size)
+        return Curvature(reward, raw.cross, pull)
+
+
+class _Factor:
+    """Cholesky factor of the Schur complement S = H_tt - H_tb H_bb^-1 H_bt; solves for Newton steps."""
+
+    def __init__(self, hessian: Curvature) -> None:
+        self.hessian = hessian
+        self.schur = hessian.reward
+        if hessian.cross.any():
+            self.schur = hessian.reward - (hessian.cross / hessian.pull) @ hessian.cross.T
+        try:
+            self.factor = cho_factor(self.schur, lower=True)
+        except LinAlgError as error:
+            raise NotIdentified(
+                "The labels do not span every direction of the features; set a ridge above 0."
+            ) from error
+
+    def step(
+        self, theta: Floats, gradient: Floats, bias_gradient: Floats, ball: float | None
+    ) -> tuple[Floats, Floats, float, bool]:
+        """The Newton step from theta, its length in the norm of H, and whether the ball holds it back."""
+        hessian = self.hessian
+        reduced = gradient - hessian.cross @ (bias_gradient / hessian.pull)
+        move = -cho_solve(self.factor, reduced)
+        is_held = ball is not None and float(np.linalg.norm(theta + move)) > ball
+        if is_held:
+            assert ball is not None
+            move = self._within_ball(theta, reduced, ball) - theta
+        bias_move = -(bias_gradient + hessian.cross.T @ move) / hessian.pull
+        length = move @ (hessian.reward @ move) + 2 * move @ (hessian.cross @ bias_move)
+        length += bias_move @ (hessian.pull * bias_move)
+        return move, bias_move, float(np.sqrt(max(length, 0.0))), is_held
+
+    def _within_ball(self, theta: Floats, reduced: Floats, ball: float) -> Floats:
+        """Minimiser of the quadratic model over |x| <= ball: (S + mu I) x = S theta - g with |x| = ball."""
+        values, vectors = eigh(self.schur)
+        target = vectors.T @ (self.schur @ theta - reduced)
+
+        def excess(mu: float) -> float:
+            return 1.0 / ball - 1.0 / float(np.linalg.norm(target / (values + mu)))
+
+        most = float(np.linalg.norm(target)) / ball  # |x(mu)| <= |target| / mu
+        mu = float(brentq(excess, 0.0, most, xtol=1e-15 * max(1.0, most), rtol=1e-15, maxiter=500))
+        point = vectors @ (target / (values + mu))
+        return np.asarray(point * min(1.0, ball / float(np.linalg.norm(point))))
+
+
+def fit(
+    labels: Labels,
+    *,
+    rationality: Floats,
+    ridge: float,
+    ball: float | None = None,
+    bias_prior: float | None = None,
+    start: Estimate | None = None,
+    tolerance: float = 1e-6,
+    max_steps: int = 200,
+    is_fresh: bool = True,
+) -> Estimate:
+    """theta_hat = argmax loglik - ridge/2 |theta|^2 over |theta| <= ball, rationality known.            (M5)
+
+    labels       n labels, d features; ties are the outcome 1/2, and every label counts by its weight
+    rationality  (k, c) float64   rho of teacher and category, signed
+    ridge        >= 0; 0 only where the labels identify theta by themselves
+    ball         the largest length of theta, or None
+    bias_prior   tau_b > 0 fits a position bias b_k ~ N(0, tau_b^2) per teacher beside theta; None leaves it out
+    start        an earlier estimate whose labels are the first `start.label_count` of these: the warm refit
+    tolerance    stop when the next step is shorter than this in the norm of H (standard errors have length sqrt(d))
+    is_fresh     compute H at theta_hat. False after a warm start keeps the old H plus the new labels, one pass less
+                 and much cheaper: its weights are those of the earlier theta, off by a factor e^(change of utility)
+    raises       ValueError for bad input, NotIdentified, DidNotConverge
+
+    n = 0 gives theta = 0 and H = ridge I.
+    """
+    _check(labels, rationality, ridge, ball, bias_prior)
+    teachers, width = rationality.shape[0], labels.design.shape[1]
+    rho = label_rationality(labels, rationality)
+    problem = _Problem(labels, rho, ridge, ball, bias_prior, teachers)
+    if len(labels) == 0:
+        zeros = np.zeros(teachers)
+        error = zeros if bias_prior is None else np.full(teachers, bias_prior)
+        return Estimate(np.zeros(width), ridge * np.eye(width), zeros, error, 0.0, ridge, 0, 0, 0, 0.0, False)
+    theta, bias = np.zeros(width), np.zeros(teachers)
+    hessian: Curvature | None = None
+    if start is not None:
+        theta, bias = start.theta.copy(), _grown(start.bias, teachers)
+        if not is_fresh:
+            hessian = _extended(problem, start, theta, bias)
+    elif len(labels) > 4 * SUBSAMPLE * width and len(labels) * width**2 > 10**8:
+        part = fit(
+            every(labels, SUBSAMPLE),
+            rationality=rationality,
+            ridge=ridge,
+            ball=ball,
+            bias_prior=bias_prior,
+            tolerance=1.0,
+            max_steps=max_steps,
+        )
+        theta, bias = part.theta.copy(), part.bias.copy()
+    return _solve(problem, theta, bias, hessian, tolerance, max_steps, is_fresh)
+
+
+def _solve(
+    problem: _Problem,
+    theta: Floats,
+    bias: Floats,
+    hessian: Curvature | None,
+    tolerance: float,
+    max_steps: int,
+    is_fresh: bool,
+) -> Estimate:
+    """Chord and Newton steps from (theta, b); `hessian` None asks for a new one at once."""
+    passes = 1
+    objective, loglik, gradient, bias_gradient = problem.value(theta, bias)
+    made_here = hessian is None
+    if hessian is None:
+        hessian, passes = problem.curvature(theta, bias), passes + 1
+    factor, is_current, previous = _Factor(hessian), made_here, np.inf
+    for steps in range(1, max_steps + 1):
+        move, bias_move, distance, is_held = factor.step(theta, gradient, bias_gradient, problem.ball)
+        if not is_current and distance > max(SLOW * previous, tolerance):
+            factor, passes, is_current = _Factor(problem.curvature(theta, bias)), passes + 1, True
+            move, bias_move, distance, is_held = factor.step(theta, gradient, bias_gradient, problem.ball)
+        slope = float(gradient @ move + bias_gradient @ bias_move)
+        share = 1.0
+        while True:
+            new_theta, new_bias = theta + share * move, bias + share * bias_move
+            new_objective, loglik, new_gradient, new_bias_gradient = problem.value(new_theta, new_bias)
+            passes += 1
+            roundoff = 1e-12 * max(1.0, abs(objective))
+            if new_objective <= objective + 1e-4 * share * slope + roundoff:
+                break
+            share /= 2
+            if share < 1e-10:
+                raise DidNotConverge(f"No descent along the step; {distance:.3g} from the optimum in the norm of H.")
+        theta, bias, objective = new_theta, new_bias, new_objective
+        gradient, bias_gradient = new_gradient, new_bias_gradient
+        if distance <= tolerance:
+            return _result(problem, theta, bias, factor, loglik, steps, passes, distance, is_held, is_fresh)
+        if problem.ridge == 0 and problem.ball is None:
+            _refuse_separable(problem, theta, bias)
+        previous, is_current = distance, False
+    raise DidNotConverge(f"{max_steps} steps left the optimum {distance:.3g} away in the norm of H.")
+
+
+def _result(
+    problem: _Problem,
+    theta: Floats,
+    bias: Floats,
+    factor: _Factor,
+    loglik: float,
+    steps: int,
+    passes: int,
+    distance: float,
+    is_held: bool,
+    is_fresh: bool,
+) -> Estimate:
+    if is_fresh:
+        factor, passes = _Factor(problem.curvature(theta, bias)), passes + 1
+    hessian, bias_error = factor.hessian, np.zeros_like(bias)
+    if problem.bias_prior is not None:
+        scaled = hessian.cross / hessian.pull  # (d, k)
+        variance = 1.0 / hessian.pull + np.sum(scaled * cho_solve(factor.factor, scaled), axis=0)
+        bias_error = np.sqrt(variance)
+    return Estimate(
+        theta,
+        hessian.reward,
+        bias,
+        bias_error,
+        loglik,
+        problem.ridge,
+        len(problem.labels),
+        steps,
+        passes,
+        distance,
+        is_held,
+    )
+
+
+def covariance(estimate: Estimate, labels: Labels, *, rationality: Floats) -> Floats:
+    """Covariance of theta_hat at known rationality: H^-1, or the sandwich where labels hold ties.
+
+        V = H^-1 (ridge I + sum_t w_t rho_t^2 (y_t - p_t)^2 z_t z_t') H^-1
+
+    A tie scored as 1/2 is not a Bernoulli outcome, so its squared surprise stands in place of p (1-p). The ridge keeps
+    its part (theta ~ N(0, I/ridge) in the prior), so both forms agree in expectation where no label is a tie.
+
+    returns  (d, d) float64, symmetric
+    """
+    factor = cho_factor(estimate.information, lower=True)
+    width = estimate.theta.size
+    if not np.any(labels.outcome == 0.5):
+        inverse = np.asarray(cho_solve(factor, np.eye(width)))
+        return 0.5 * (inverse + inverse.T)
+    rho = label_rationality(labels, rationality)
+    utility = utilities(labels, estimate.theta, rho=rho, bias=_grown(estimate.bias, rationality.shape[0]))
+    surprise = labels.outcome - 1.0 / (1.0 + np.exp(-np.clip(utility, -700, 700)))
+    meat = estimate.ridge * np.eye(width) + weighted_gram(labels.design, labels.weight * (rho * surprise) ** 2)
+    half = cho_solve(factor, meat)
+    both = np.asarray(cho_solve(factor, half.T))
+    return 0.5 * (both + both.T)
+
+
+def every(labels: Labels, stride: int) -> Labels:
+    """Each `stride`-th label, the design as a view's copy."""
+    rows = slice(None, None, stride)
+    return take(labels, rows)
+
+
+def take(labels: Labels, rows: slice | Ints | Bools) -> Labels:
+    """The labels of these rows."""
+    return Labels(
+        labels.design[rows],
+        labels.outcome[rows],
+        labels.teacher[rows],
+        labels.category[rows],
+        labels.side[rows],
+        labels.weight[rows],
+    )
+
+
+def _extended(problem: _Problem, start: Estimate, theta: Floats, bias: Floats) -> Curvature:
+    """The start's H plus the labels since, at the start's theta; the pull's part is computed anew."""
+    new = take(problem.labels, slice(start.label_count, None))
+    added = curvature(new, theta, bias, rho=problem.rho[start.label_count :], with_pull=False)
+    if problem.bias_prior is None:
+        return Curvature(start.information + added.reward, added.cross, np.ones(bias.size))
+    full = problem.curvature(theta, bias)
+    return Curvature(start.information + added.reward, full.cross, full.pull)
+
+
+def _refuse_separable(problem: _Problem, theta: Floats, bias: Floats) -> None:
+    """Every label strictly on its right side: the likelihood grows without end along theta."""
+    utility = utilities(problem.labels, theta, rho=problem.rho, bias=bias)
+    counts = (problem.labels.weight > 0) & (problem.rho != 0) & problem.labels.design.any(axis=1)
+    if problem.bias_prior is None and np.all((utility * (problem.labels.outcome - 0.5) > 0)[counts]):
+        raise NotIdentified("The labels are separable: every one agrees with a reward. Set a ridge above 0 or a ball.")
+
+
+def _grown(bias: Floats, teachers: int) -> Floats:
+    """The biases with zeros for teachers who joined since."""
+    return np.concatenate([bias, np.zeros(teachers - bias.size)])
+
+
+def _check(labels: Labels, rationality: Floats, ridge: float, ball: float | None, bias_prior: float | None) -> None:
+    count = len(labels)
+    if labels.design.ndim != 2 or labels.design.shape[0] != count:
+        raise ValueError(f"The design has shape {labels.design.shape} for {count} labels.")
+    if rationality.ndim != 2 or not np.all(np.isfinite(rationality)):
+        raise ValueError("Rationality is a finite (teachers, categories) array.")
+    if not ridge >= 0 or (ball is not None and not ball > 0) or (bias_prior is not None and not bias_prior > 0):
+        raise ValueError("The ridge is at least 0; ball and bias prior are above 0 or None.")
+    if count and not (np.isfinite(labels.design.sum()) and np.all((labels.outcome >= 0) & (labels.outcome <= 1))):
+        raise ValueError("Design entries are finite and outcomes lie between 0 and 1.")
+    if count and not (np.all(labels.weight >= 0) and np.all(np.isfinite(labels.weight))):
+        raise ValueError("Weights are finite and at least 0.")

@@ -1,0 +1,123 @@
+"""The likelihood of heterogeneous teachers: value, gradient and curvature of (M3) at a point, one pass each.
+
+A label in the comparison's own order has the utility
+
+    u_t = rho_t theta' z_t + s_t b_k                                                (M2), with display order
+
+where s_t is +1 if a was shown first and b_k is the teacher's pull toward the response shown first. A tie is the
+outcome 1/2. Everything walks over the labels in blocks that fit the cache, so one evaluation reads them once.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.special import expit
+
+from activelearning.algorithms.types import Floats, Labels
+
+BLOCK_NUMBERS = 2**17  # float64 numbers of the design per block: 1 MB, within a core's L2
+GRAM_NUMBERS = 2**20  # per block of a symmetric product, which wants long columns
+
+
+@dataclass(frozen=True)
+class Curvature:
+    """Minus the Hessian of the penalised log-likelihood in (theta, b), whose lower block is diagonal.
+
+    reward  (d, d) float64  d^2 / d theta^2, (M4)
+    cross   (d, k) float64  d^2 / d theta d b
+    pull    (k,)   float64  d^2 / d b^2
+    """
+
+    reward: Floats
+    cross: Floats
+    pull: Floats
+
+
+def blocks(rows: int, width: int, *, numbers: int = BLOCK_NUMBERS) -> Iterator[slice]:
+    """Slices over `rows` labels of `width` features, each of about `numbers` entries."""
+    step = max(64, numbers // max(1, width))
+    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
+
+
+def label_rationality(labels: Labels, rationality: Floats) -> Floats:
+    """rho_t of every label: the entry of its teacher and category.
+
+    rationality  (k, c) float64
+    returns      (n,)   float64
+    """
+    return np.asarray(rationality[labels.teacher, labels.category], dtype=np.float64)
+
+
+def utilities(labels: Labels, theta: Floats, *, rho: Floats, bias: Floats) -> Floats:
+    """u_t = rho_t theta' z_t + s_t b_k: the log odds that a is preferred (M2).
+
+    theta    (d,) float64
+    rho      (n,) float64   per label, signed
+    bias     (k,) float64   pull toward the response shown first
+    returns  (n,) float64
+    """
+    return np.asarray(rho * (labels.design @ theta) + labels.side * bias[labels.teacher])
+
+
+def log_likelihood(utility: Floats, outcome: Floats, weight: Floats | float = 1.0) -> float:
+    """sum_t w_t [ y_t u_t - log(1 + e^{u_t}) ]                                      (M3)
+
+    utility, outcome  (n,) float64   outcome 1/2 is a tie
+    weight            (n,) float64   observation weights
+    """
+    return float(np.sum(weight * (outcome * utility - np.logaddexp(0.0, utility))))
+
+
+def evaluate(labels: Labels, theta: Floats, bias: Floats, *, rho: Floats) -> tuple[float, Floats, Floats]:
+    """Log-likelihood (M3) and its gradient in theta and b, without priors, in one pass over the labels.
+
+        score = sum_t w_t rho_t (y_t - p_t) z_t,    d / d b_k = sum_{t of k} w_t s_t (y_t - p_t)
+
+    theta    (d,) float64;  bias (k,) float64;  rho (n,) float64
+    returns  value, (d,) float64, (k,) float64
+    """
+    value, score = 0.0, np.zeros_like(theta)
+    surprise = np.empty(len(labels))
+    offset = labels.side * bias[labels.teacher]
+    for rows in blocks(*labels.design.shape):
+        design = labels.design[rows]  # (block, d)
+        utility = rho[rows] * (design @ theta) + offset[rows]
+        value += log_likelihood(utility, labels.outcome[rows], labels.weight[rows])
+        surprise[rows] = labels.weight[rows] * (labels.outcome[rows] - expit(utility))
+        score += (rho[rows] * surprise[rows]) @ design
+    pull = np.bincount(labels.teacher, weights=labels.side * surprise, minlength=bias.size)
+    return value, score, pull
+
+
+def curvature(labels: Labels, theta: Floats, bias: Floats, *, rho: Floats, with_pull: bool = True) -> Curvature:
+    """The curvature of the labels alone (no ridge, no prior) at (theta, b).
+
+    theta      (d,) float64;  bias (k,) float64;  rho (n,) float64
+    with_pull  False leaves the teachers' part at zero, where no position bias is fitted
+    returns    Curvature
+    """
+    utility = utilities(labels, theta, rho=rho, bias=bias)
+    spread = labels.weight * expit(utility) * expit(-utility)  # (n,)  w p (1 - p), never 0 by cancellation
+    reward = weighted_gram(labels.design, rho * rho * spread)
+    if not with_pull:
+        return Curvature(reward, np.zeros((theta.size, bias.size)), np.zeros(bias.size))
+    owner = csr_array(
+        (rho * labels.side * spread, (labels.teacher, np.arange(len(labels)))), shape=(bias.size, len(labels))
+    )
+    cross = np.asarray(owner @ labels.design).T  # (d, k)
+    return Curvature(reward, cross, np.bincount(labels.teacher, weights=spread, minlength=bias.size))
+
+
+def weighted_gram(design: Floats, weight: Floats) -> Floats:
+    """sum_t a_t z_t z_t' for weights a_t >= 0, by symmetric rank-k products of blocks.
+
+    design (n, d) float64;  weight (n,) float64;  returns (d, d) float64, symmetric
+    """
+    total = np.zeros((design.shape[1], design.shape[1]))
+    root = np.sqrt(weight)
+    for rows in blocks(*design.shape, numbers=GRAM_NUMBERS):
+        scaled = design[rows] * root[rows, None]
+        total += scaled.T @ scaled  # numpy sees A'A and calls syrk: half the work of a product
+    return total
