@@ -284,14 +284,14 @@ def covariance(estimate: Estimate, labels: Labels, *, rationality: Floats) -> Fl
     width = estimate.theta.size
     if not np.any(labels.outcome == 0.5):
         inverse = np.asarray(cho_solve(factor, np.eye(width)))
-        return 0.5 * (inverse + inverse.T)
+        return np.asarray(0.5 * (inverse + inverse.T))
     rho = label_rationality(labels, rationality)
     utility = utilities(labels, estimate.theta, rho=rho, bias=_grown(estimate.bias, rationality.shape[0]))
     surprise = labels.outcome - 1.0 / (1.0 + np.exp(-np.clip(utility, -700, 700)))
     meat = estimate.ridge * np.eye(width) + weighted_gram(labels.design, labels.weight * (rho * surprise) ** 2)
     half = cho_solve(factor, meat)
     both = np.asarray(cho_solve(factor, half.T))
-    return 0.5 * (both + both.T)
+    return np.asarray(0.5 * (both + both.T))
 
 
 def every(labels: Labels, stride: int) -> Labels:

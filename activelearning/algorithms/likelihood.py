@@ -87,8 +87,7 @@ def evaluate(labels: Labels, theta: Floats, bias: Floats, *, rho: Floats) -> tup
         value += log_likelihood(utility, labels.outcome[rows], labels.weight[rows])
         surprise[rows] = labels.weight[rows] * (labels.outcome[rows] - expit(utility))
         score += (rho[rows] * surprise[rows]) @ design
-    pull = np.bincount(labels.teacher, weights=labels.side * surprise, minlength=bias.size)
-    return value, score, pull
+    return value, score, per_teacher(labels, labels.side * surprise, teachers=bias.size)
 
 
 def curvature(labels: Labels, theta: Floats, bias: Floats, *, rho: Floats, with_pull: bool = True) -> Curvature:
@@ -107,7 +106,12 @@ def curvature(labels: Labels, theta: Floats, bias: Floats, *, rho: Floats, with_
         (rho * labels.side * spread, (labels.teacher, np.arange(len(labels)))), shape=(bias.size, len(labels))
     )
     cross = np.asarray(owner @ labels.design).T  # (d, k)
-    return Curvature(reward, cross, np.bincount(labels.teacher, weights=spread, minlength=bias.size))
+    return Curvature(reward, cross, per_teacher(labels, spread, teachers=bias.size))
+
+
+def per_teacher(labels: Labels, amount: Floats, *, teachers: int) -> Floats:
+    """Sums of a number per label over each teacher's labels: (n,) to (k,)."""
+    return np.bincount(labels.teacher, weights=amount, minlength=teachers).astype(np.float64)
 
 
 def weighted_gram(design: Floats, weight: Floats) -> Floats:
