@@ -1,0 +1,11 @@
+"""How people get an account: by invitation only."""
+
+from allauth.account.adapter import DefaultAccountAdapter
+from django.http import HttpRequest
+
+
+class AccountAdapter(DefaultAccountAdapter):
+    """allauth's adapter, closed to strangers: an account is opened through an invitation's page."""
+
+    def is_open_for_signup(self, request: HttpRequest) -> bool:
+        return False

@@ -1,0 +1,220 @@
+"""Rows out of a file (JSON lines, a JSON array, Parquet; gzip around the first two) or a set on the hub, streaming."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from typing import IO, Any
+
+from annotation.formats.limits import DEFAULT_LIMITS, Limits, check_depth, kind_of
+from annotation.formats.types import BadRow, Refused, Row, UnreadableSource
+
+CHUNK_BYTES = 2**18
+PARQUET_BATCH_ROWS = 256
+GZIP_MAGIC = b"\x1f\x8b"
+PARQUET_MAGIC = b"PAR1"
+OTHER_MAGIC = {b"PK\x03\x04": "a zip archive", b"(\xb5/\xfd": "compressed with zstd", b"BZh": "compressed with bzip2"}
+
+
+def read_rows(file: IO[bytes], *, limits: Limits = DEFAULT_LIMITS) -> Iterator[Row | BadRow]:
+    """Every row of an open binary file; the container is told by its first bytes, since uploads are stored under
+    generated names.
+
+    Holds one row (one batch of PARQUET_BATCH_ROWS) at a time. raises UnreadableSource, also after some rows, when the
+    file is cut off, too large, or none of the containers.
+    """
+    magic = file.read(4)
+    file.seek(0)
+    if magic == PARQUET_MAGIC:
+        return checked_rows(read_parquet(file), limits=limits)
+    for other, name in OTHER_MAGIC.items():
+        if magic.startswith(other):
+            raise UnreadableSource(f"The file is {name}. Give JSON lines (plain or .gz), JSON or Parquet.")
+    stream: IO[bytes] = file
+    if magic.startswith(GZIP_MAGIC):
+        stream = gzip.GzipFile(fileobj=file)
+    return checked_rows(
+        read_text(io.BufferedReader(Metered(stream, limits.source_bytes)), limits=limits), limits=limits
+    )
+
+
+def read_hub(
+    name: str,
+    *,
+    config: str | None = None,
+    split: str = "train",
+    revision: str | None = None,
+    limits: Limits = DEFAULT_LIMITS,
+) -> Iterator[Row | BadRow]:
+    """Every row of a set on the hub, or of a local folder that `datasets` reads, without downloading it first."""
+    from datasets import load_dataset
+
+    try:
+        rows = load_dataset(name, config, split=split, revision=revision, streaming=True)
+    except Exception as error:  # the library raises its own, the hub's and the network's
+        raise UnreadableSource(f"{name} could not be opened: {error}") from error
+    return checked_rows(enumerate(hub_rows(name, rows), start=1), limits=limits)
+
+
+def hub_rows(name: str, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    try:
+        yield from rows
+    except Exception as error:  # as above: a connection that ends, a column that changes its type
+        raise UnreadableSource(f"{name} could not be read further: {error}") from error
+
+
+def checked_rows(values: Iterable[tuple[int, object]], *, limits: Limits) -> Iterator[Row | BadRow]:
+    """Rows from (line, value); a value that came as BadRow stays one."""
+    for count, (line, value) in enumerate(values):
+        if count == limits.rows:
+            raise UnreadableSource(f"The source has more than {limits.rows:,} rows: split it.")
+        if isinstance(value, BadRow):
+            yield value
+        elif not isinstance(value, dict):
+            yield BadRow(line, f"the row is {kind_of(value)}, and must be an object with named fields")
+        else:
+            try:
+                check_depth(value, limit=limits.depth)
+                yield Row(line, value)
+            except Refused as error:
+                yield BadRow(line, str(error))
+
+
+def read_parquet(file: IO[bytes]) -> Iterator[tuple[int, object]]:
+    import pyarrow
+    import pyarrow.parquet
+
+    line = 0
+    try:
+        parquet = pyarrow.parquet.ParquetFile(file, pre_buffer=False)
+        for batch in parquet.iter_batches(batch_size=PARQUET_BATCH_ROWS):
+            for line, fields in enumerate(batch.to_pylist(), start=line + 1):
+                yield line, fields
+    except (pyarrow.ArrowException, OSError) as error:
+        raise UnreadableSource(f"The Parquet file cannot be read after row {line}: {error}") from error
+
+
+def read_text(stream: io.BufferedReader, *, limits: Limits) -> Iterator[tuple[int, object]]:
+    try:
+        head = stream.peek(CHUNK_BYTES).removeprefix(codecs.BOM_UTF8).lstrip()
+        yield from read_array(stream, limits=limits) if head.startswith(b"[") else read_lines(stream, limits=limits)
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise UnreadableSource(
+            f"The file is damaged or cut off ({error}): fetch it again. What came before went in."
+        ) from error
+
+
+def read_lines(stream: io.BufferedReader, *, limits: Limits) -> Iterator[tuple[int, object]]:
+    line = 0
+    while text := stream.readline(limits.line_bytes + 1):
+        line += 1
+        if len(text) > limits.line_bytes and not text.endswith(b"\n"):
+            skip_line(stream)
+            yield line, BadRow(line, f"the line is longer than {limits.line_bytes:,} bytes: shorten its texts")
+        elif text.strip():
+            yield line, parse_line(text.removeprefix(codecs.BOM_UTF8) if line == 1 else text, line=line)
+
+
+def skip_line(stream: io.BufferedReader) -> None:
+    while (text := stream.readline(CHUNK_BYTES)) and not text.endswith(b"\n"):
+        pass
+
+
+def parse_line(text: bytes, *, line: int) -> object:
+    try:
+        return json.loads(text.decode())
+    except UnicodeDecodeError as error:
+        return BadRow(line, f"byte {error.start + 1} is not UTF-8: save the file as UTF-8")
+    except json.JSONDecodeError as error:
+        return BadRow(line, f"not JSON: {error.msg} at character {error.pos + 1}")
+    except RecursionError:
+        return BadRow(line, "the row is nested too deep: flatten it")
+    except ValueError as error:  # an integer of thousands of digits
+        return BadRow(line, f"not readable: {error}")
+
+
+def read_array(stream: io.BufferedReader, *, limits: Limits) -> Iterator[tuple[int, object]]:
+    """The elements of a JSON array, numbered from 1, without reading the whole of it.
+
+    The buffer grows, doubling, until the element at its head is complete; a syntax error inside an array leaves no
+    place to go on from, so it ends the reading.
+    """
+    decode = json.JSONDecoder().raw_decode
+    text = Utf8Text(stream)
+    text.skip_over("[")
+    number = 0
+    while not text.starts_with("]"):
+        number += 1
+        if number > 1:
+            text.skip_over(",")
+        while True:
+            try:
+                value, end = decode(text.buffer)
+                break
+            except RecursionError as error:
+                raise UnreadableSource(f"Element {number} is nested too deep: flatten it.") from error
+            except ValueError as error:
+                if len(text.buffer) > limits.line_bytes or not text.grow():
+                    raise UnreadableSource(f"Element {number} of the array is cut off or not JSON: {error}.") from error
+        text.drop(end)
+        yield number, value
+
+
+class Utf8Text:
+    """The undecoded rest of a stream as text, from the current place on."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self.stream = stream
+        self.decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self.buffer = ""
+
+    def grow(self) -> bool:
+        """Doubles the buffer (at least CHUNK_BYTES); False at the end of the stream."""
+        chunk = self.stream.read(max(CHUNK_BYTES, len(self.buffer)))
+        try:
+            self.buffer += self.decoder.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as error:
+            raise UnreadableSource(f"The file is not UTF-8 ({error.reason}): save it as UTF-8.") from error
+        return bool(chunk)
+
+    def drop(self, characters: int) -> None:
+        self.buffer = self.buffer[characters:]
+
+    def starts_with(self, mark: str) -> bool:
+        """After white space; the end of the stream starts with nothing."""
+        self.buffer = self.buffer.lstrip()
+        while not self.buffer:
+            if not self.grow():
+                raise UnreadableSource(f"The array is cut off: {mark} is missing at its end.")
+            self.buffer = self.buffer.lstrip()
+        return self.buffer.startswith(mark)
+
+    def skip_over(self, mark: str) -> None:
+        if not self.starts_with(mark):
+            raise UnreadableSource(f"The array is not JSON: {mark} expected before {self.buffer[:20]!r}.")
+        self.drop(len(mark))
+        self.starts_with("")
+
+
+class Metered(io.RawIOBase):
+    """A stream that ends with UnreadableSource once it gave more bytes than it may."""
+
+    def __init__(self, stream: IO[bytes], limit: int) -> None:
+        super().__init__()
+        self.stream = stream
+        self.left = limit
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        chunk = self.stream.read(len(buffer))
+        self.left -= len(chunk)
+        if self.left < 0:
+            raise UnreadableSource("The file is larger than may be imported, once decompressed: split it.")
+        buffer[: len(chunk)] = chunk
+        return len(chunk)

@@ -1,0 +1,48 @@
+"""People, campaigns, conversations, offers, labels and money: the rows of the counter where teachers stand."""
+
+from annotation.models.campaigns import Campaign, GuidelineVersion, Role
+from annotation.models.conversations import (
+    Comparison,
+    Conversation,
+    ImportJob,
+    ImportProblem,
+    RecordedJudgement,
+    Response,
+)
+from annotation.models.ledger import LedgerEntry
+from annotation.models.notices import AuditEntry, Message, Notice, Webhook, WebhookDelivery
+from annotation.models.offers import Label, Offer
+from annotation.models.people import (
+    Enrolment,
+    Invitation,
+    Membership,
+    Pool,
+    Teacher,
+    User,
+)
+
+__all__ = [
+    "AuditEntry",
+    "Campaign",
+    "Comparison",
+    "Conversation",
+    "Enrolment",
+    "GuidelineVersion",
+    "ImportJob",
+    "ImportProblem",
+    "Invitation",
+    "Label",
+    "LedgerEntry",
+    "Membership",
+    "Message",
+    "Notice",
+    "Offer",
+    "Pool",
+    "RecordedJudgement",
+    "Response",
+    "Role",
+    "Teacher",
+    "User",
+    "Webhook",
+    "WebhookDelivery",
+]

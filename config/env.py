@@ -1,0 +1,102 @@
+"""The environment, read here and nowhere else: typed, and a bad value stops the start with a sentence."""
+
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+ROOT = Path(__file__).resolve().parent.parent
+_env = environ.Env()
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Everything that a deployment may set. `docs/operations.md` has the table."""
+
+    data: Path
+    """DATA_FOLDER: where the embedded database, uploads, features and policies lie."""
+    debug: bool
+    """DEBUG: never on a server that others reach."""
+    secret_key: str
+    """SECRET_KEY: made once and kept in the data folder when nothing is given and the database is embedded."""
+    hosts: list[str]
+    """ALLOWED_HOSTS: comma-separated names under which the site is reached."""
+    origins: list[str]
+    """TRUSTED_ORIGINS: comma-separated origins such as https://labels.example.org, for forms behind a proxy."""
+    database: dict[str, Any]
+    """DATABASE_URL: postgres://user:password@host/name; SQLite in the data folder by default."""
+    redis: str
+    """REDIS_URL: redis://host:port/0."""
+    email: dict[str, Any]
+    """EMAIL_URL: smtp://user:password@host:port; printed on the console by default."""
+    secure: bool
+    """HTTPS: cookies and redirects for a site served over TLS."""
+    oidc: dict[str, str]
+    """OIDC_SERVER_URL, OIDC_CLIENT_ID, OIDC_CLIENT_SECRET, OIDC_NAME: sign-in through an identity provider."""
+
+
+def read_environment() -> Environment:
+    """Read and check every variable.
+
+    Raises ImproperlyConfigured, whose sentence says which variable and what it should be.
+    """
+    data = Path(_env.str("DATA_FOLDER", default=str(ROOT / "data"))).resolve()
+    embedded = "DATABASE_URL" not in _env.ENVIRON
+    database = _read("DATABASE_URL", lambda: _env.db_url(default=f"sqlite:///{data / 'tutelage.sqlite3'}"))
+    if database["ENGINE"] not in ("django.db.backends.sqlite3", "django.db.backends.postgresql"):
+        raise ImproperlyConfigured("DATABASE_URL must begin with postgres:// or sqlite:///.")
+    return Environment(
+        data=data,
+        debug=_read("DEBUG", lambda: _env.bool("DEBUG", default=False)),
+        secret_key=_secret_key(data, embedded=embedded),
+        hosts=_env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"]),
+        origins=_env.list("TRUSTED_ORIGINS", default=[]),
+        database=database,
+        redis=_redis_url(),
+        email=_read("EMAIL_URL", lambda: _env.email_url(default="consolemail://")),
+        secure=_read("HTTPS", lambda: _env.bool("HTTPS", default=False)),
+        oidc={
+            key: _env.str(f"OIDC_{key.upper()}", default="")
+            for key in ("server_url", "client_id", "client_secret", "name")
+        },
+    )
+
+
+def _read(name: str, reader: Any) -> Any:
+    try:
+        return reader()
+    except Exception as error:  # django-environ raises many kinds; all mean the same to whoever starts the site
+        raise ImproperlyConfigured(f"The environment variable {name} cannot be read: {error}.") from error
+
+
+def _redis_url() -> str:
+    url = _env.str("REDIS_URL", default="redis://127.0.0.1:6390/0")
+    if not url.startswith(("redis://", "rediss://", "unix://")):
+        raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or unix://.")
+    return str(url)
+
+
+def _secret_key(data: Path, *, embedded: bool) -> str:
+    """The given key; or, embedded only, one made on the first start. A server without a key does not start."""
+    if key := _env.str("SECRET_KEY", default=""):
+        if len(key) < 32:
+            raise ImproperlyConfigured("SECRET_KEY is too short: give at least 32 random characters.")
+        return str(key)
+    if not embedded:
+        raise ImproperlyConfigured("Set SECRET_KEY (at least 32 random characters) when DATABASE_URL is set.")
+    path = data / "secret_key"
+    if not path.exists():
+        data.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f"secret_key.{secrets.token_hex(4)}")
+        draft.write_text(secrets.token_urlsafe(48))
+        draft.chmod(0o600)
+        try:
+            path.hardlink_to(draft)  # atomic: the first of two starts wins
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return path.read_text().strip()
