@@ -1,0 +1,330 @@
+"""Reward and rationality together: a signed rho for each teacher and category, with honest errors.
+
+    u_t = rho_{k,c} theta' z_t + s_t b_k
+    rho_{k,c} ~ N(rho_k, within^2),  rho_k ~ N(1, between^2),  b_k ~ N(0, pull^2),  theta ~ N(0, I / ridge)
+
+Only products rho * theta are seen; the prior's mean of 1 fixes the scale. The Hessian is an arrow: the teachers touch
+one another only through theta, so each teacher's small block is eliminated and one (d, d) system remains, the
+information about theta that accounts for not knowing rho:
+
+    H_theta|rho = H_tt - H_tr H_rr^-1 H_rt                                                             (M10)
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.linalg import LinAlgError
+from scipy.linalg import cho_factor, cho_solve
+from scipy.sparse import csr_array
+from scipy.special import expit
+from scipy.stats import norm
+
+from activelearning.algorithms.estimation import DidNotConverge, fit
+from activelearning.algorithms.likelihood import evaluate, label_rationality, per_teacher, utilities, weighted_gram
+from activelearning.algorithms.types import Bools, Floats, Labels
+
+SLOW = 0.25  # a chord step that leaves more than this share of the distance asks for a new factor
+
+
+@dataclass(frozen=True)
+class RationalityPrior:
+    """What is believed of a teacher before any label; the mean fixes the scale of theta."""
+
+    mean: float = 1.0  # rationality of the pool's average teacher, > 0
+    between: float = 0.7  # standard deviation of teachers around the pool, > 0
+    within: float = 0.5  # standard deviation of a teacher's categories around the teacher, > 0
+    pull: float | None = 0.5  # standard deviation of the pull to the first response, in log odds; None leaves it out
+
+    def __post_init__(self) -> None:
+        if not (self.mean > 0 and self.between > 0 and self.within > 0):
+            raise ValueError("Mean and both spreads of rationality are above 0.")
+        if self.pull is not None and not self.pull > 0:
+            raise ValueError("The spread of the position bias is above 0, or None to leave it out.")
+
+    def precision(self, categories: int) -> Floats:
+        """Inverse covariance of one teacher's (rho_{k,1..c}, b_k), rho_k integrated out; (c + 1, c + 1)."""
+        share = self.between**2 / (self.within**2 + categories * self.between**2)
+        block = np.zeros((categories + 1, categories + 1))
+        block[:-1, :-1] = (np.eye(categories) - share) / self.within**2
+        block[-1, -1] = 1.0 if self.pull is None else self.pull**-2  # 1: a unit pivot for a parameter held at 0
+        return block
+
+
+@dataclass(frozen=True)
+class JointEstimate:
+    """theta_hat and rho_hat, and what is known about both.
+
+    theta                    (d,)            float64  the reward
+    information              (d, d)          float64  (M4) at rho_hat: what selection adds w z z' to
+    marginal_information     (d, d)          float64  (M10): what standard errors and pessimism use
+    covariance               (d, d)          float64  of theta_hat: inverse of (M10), the sandwich where there are ties
+    rationality              (k, c)          float64  rho_hat, signed
+    rationality_error        (k, c)          float64  its standard error, theta unknown
+    rationality_covariance   (k, c+1, c+1)   float64  of a teacher's (rho_{k,.}, b_k)
+    bias, bias_error         (k,)            float64  pull toward the response shown first
+    """
+
+    theta: Floats
+    information: Floats
+    marginal_information: Floats
+    covariance: Floats
+    rationality: Floats
+    rationality_error: Floats
+    rationality_covariance: Floats
+    bias: Floats
+    bias_error: Floats
+    loglik: float
+    ridge: float
+    label_count: int
+    steps: int
+    passes: int
+    distance: float
+
+    def interval(self, *, level: float = 0.95) -> tuple[Floats, Floats]:
+        """Wald interval of every rationality: lower and upper, (k, c) each."""
+        reach = norm.ppf(0.5 + level / 2) * self.rationality_error
+        return self.rationality - reach, self.rationality + reach
+
+    def is_inverted(self, *, level: float = 0.95) -> Bools:
+        """Teachers and categories whose whole interval lies below 0: they answer the wrong way round. (k, c)"""
+        return self.interval(level=level)[1] < 0
+
+    def usable_rationality(self) -> Floats:
+        """rho_hat for selection: 0 where it is negative, because an inverted teacher is shown and not used. (k, c)"""
+        return np.maximum(self.rationality, 0.0)
+
+    def draw_rationality(self, generator: np.random.Generator) -> Floats:
+        """A Thompson draw from the posterior N(rho_hat, covariance) of each teacher, for one batch of selection. (k, c)"""
+        factor = np.linalg.cholesky(self.rationality_covariance)
+        noise = generator.standard_normal(factor.shape[:2])
+        return self.rationality + np.einsum("kij,kj->ki", factor, noise)[:, :-1]
+
+
+@dataclass(frozen=True)
+class _Arrow:
+    """A symmetric matrix over (theta, teachers' blocks) without entries between two teachers.
+
+    reward (d, d);  cross (k, d, c+1);  teacher (k, c+1, c+1)
+    """
+
+    reward: Floats
+    cross: Floats
+    teacher: Floats
+
+
+class _Factor:
+    """Elimination of the teachers' blocks; raises LinAlgError where the arrow is not positive definite."""
+
+    def __init__(self, arrow: _Arrow) -> None:
+        self.arrow = arrow
+        np.linalg.cholesky(arrow.teacher)
+        self.link = np.linalg.solve(arrow.teacher, arrow.cross.transpose(0, 2, 1))  # (k, c+1, d)  A_k^-1 B_k'
+        count, width = arrow.cross.shape[0] * arrow.cross.shape[2], arrow.reward.shape[0]
+        flat = arrow.cross.transpose(0, 2, 1).reshape(count, width)
+        self.schur = arrow.reward - flat.T @ self.link.reshape(count, width)
+        self.schur = 0.5 * (self.schur + self.schur.T)
+        self.factor = cho_factor(self.schur, lower=True)
+
+    def step(self, gradient: Floats, teacher_gradient: Floats) -> tuple[Floats, Floats, float]:
+        """Newton step in theta (d,) and the teachers (k, c+1), and its length in the norm of the arrow."""
+        move = -np.asarray(cho_solve(self.factor, gradient - np.einsum("kid,ki->d", self.link, teacher_gradient)))
+        own = np.linalg.solve(self.arrow.teacher, teacher_gradient[..., None])[..., 0]
+        teacher_move = -own - self.link @ move
+        decrement = -float(gradient @ move + np.sum(teacher_gradient * teacher_move))
+        return move, teacher_move, float(np.sqrt(max(decrement, 0.0)))
+
+    def covariance(self, meat: _Arrow) -> tuple[Floats, Floats]:
+        """Blocks of H^-1 M H^-1: theta's (d, d) and each teacher's (k, c+1, c+1). With M = H it is H^-1."""
+        width = self.schur.shape[0]
+        inverse = np.asarray(cho_solve(self.factor, np.eye(width)))
+        reach = self.link @ inverse  # (k, c+1, d)   A_k^-1 B_k' S^-1
+        mixed = inverse @ meat.cross - reach.transpose(0, 2, 1) @ meat.teacher  # (k, d, c+1)
+        theta = inverse @ meat.reward @ inverse
+        crossed = np.einsum("de,kei,kif->df", inverse, meat.cross, reach, optimize=True)
+        theta = theta - crossed - crossed.T
+        theta += np.einsum("kid,kij,kje->de", reach, meat.teacher, reach, optimize=True)
+        pivot = np.linalg.inv(self.arrow.teacher)  # c+1 wide
+        own = pivot @ meat.teacher @ pivot
+        half = self.link @ mixed @ pivot
+        teacher = self.link @ theta @ self.link.transpose(0, 2, 1) - half - half.transpose(0, 2, 1) + own
+        return 0.5 * (theta + theta.T), 0.5 * (teacher + teacher.transpose(0, 2, 1))
+
+
+@dataclass(frozen=True)
+class _Joint:
+    """The penalised likelihood in (theta, teachers), teachers[:, :c] the rationalities and [:, c] the pull."""
+
+    labels: Labels
+    prior: RationalityPrior
+    precision: Floats
+    ridge: float
+
+    def rho(self, teachers: Floats) -> Floats:
+        return label_rationality(self.labels, teachers)  # the pull's column is never a category
+
+    def value(self, theta: Floats, teachers: Floats) -> tuple[float, float, Floats, Floats]:
+        """Objective, log-likelihood, gradients in theta (d,) and in the teachers (k, c+1)."""
+        rho, bias = self.rho(teachers), teachers[:, -1]
+        loglik, score, pull = evaluate(self.labels, theta, bias, rho=rho)
+        away = teachers - self._center(teachers)
+        pulled = away @ self.precision
+        objective = -loglik + 0.5 * self.ridge * float(theta @ theta) + 0.5 * float(np.sum(away * pulled))
+        gap = self.labels.design @ theta
+        surprise = self.labels.weight * (
+            self.labels.outcome - expit(rho * gap + self.labels.side * bias[self.labels.teacher])
+        )
+        pulled[:, :-1] -= self._per_cell(gap * surprise, teachers)
+        pulled[:, -1] = 0.0 if self.prior.pull is None else pulled[:, -1] - pull
+        return objective, loglik, self.ridge * theta - score, pulled
+
+    def arrow(self, theta: Floats, teachers: Floats, *, kind: str) -> _Arrow:
+        """The Hessian ("observed"), the Fisher information ("fisher"), or the score's square ("squared", for ties)."""
+        labels, rho = self.labels, self.rho(teachers)
+        gap = labels.design @ theta
+        utility = utilities(labels, theta, rho=rho, bias=teachers[:, -1])
+        surprise = labels.outcome - expit(utility)
+        spread = labels.weight * (surprise**2 if kind == "squared" else expit(utility) * expit(-utility))
+        k, c, d = teachers.shape[0], teachers.shape[1] - 1, theta.size
+        cross = np.zeros((k, d, c + 1))
+        mixed = spread * rho * gap - (labels.weight * surprise if kind == "observed" else 0.0)
+        cross[:, :, :-1] = self._cell_designs(mixed, k, c)
+        teacher = np.repeat(self.precision[None], k, axis=0)
+        cell = np.arange(c)
+        teacher[:, cell, cell] += self._per_cell(spread * gap * gap, teachers)
+        if self.prior.pull is not None:
+            owner = csr_array(
+                (spread * rho * labels.side, (labels.teacher, np.arange(len(labels)))), shape=(k, len(labels))
+            )
+            cross[:, :, -1] = np.asarray(owner @ labels.design)
+            both = self._per_cell(spread * gap * labels.side, teachers)
+            teacher[:, -1, :-1] += both
+            teacher[:, :-1, -1] += both
+            teacher[:, -1, -1] += per_teacher(labels, spread, teachers=k)
+        reward = weighted_gram(labels.design, rho * rho * spread) + self.ridge * np.eye(d)
+        return _Arrow(reward, cross, teacher)
+
+    def factor(self, theta: Floats, teachers: Floats) -> _Factor:
+        """The Hessian where it is positive definite, else the Fisher information, which always is."""
+        try:
+            return _Factor(self.arrow(theta, teachers, kind="observed"))
+        except LinAlgError:
+            return _Factor(self.arrow(theta, teachers, kind="fisher"))
+
+    def _center(self, teachers: Floats) -> Floats:
+        center = np.full_like(teachers, self.prior.mean)
+        center[:, -1] = 0.0
+        return center
+
+    def _per_cell(self, amount: Floats, teachers: Floats) -> Floats:
+        """Sums over each teacher's labels of each category: (n,) to (k, c)."""
+        k, c = teachers.shape[0], teachers.shape[1] - 1
+        return np.bincount(self.labels.teacher * c + self.labels.category, weights=amount, minlength=k * c).reshape(
+            k, c
+        )
+
+    def _cell_designs(self, amount: Floats, k: int, c: int) -> Floats:
+        """Weighted sums of design rows over each cell: (k, d, c)."""
+        count = len(self.labels)
+        owner = csr_array(
+            (amount, (self.labels.teacher * c + self.labels.category, np.arange(count))), shape=(k * c, count)
+        )
+        return np.asarray(owner @ self.labels.design).reshape(k, c, -1).transpose(0, 2, 1)
+
+
+def fit_jointly(
+    labels: Labels,
+    *,
+    teachers: int,
+    categories: int,
+    ridge: float,
+    prior: RationalityPrior | None = None,
+    start: JointEstimate | None = None,
+    tolerance: float = 1e-6,
+    max_steps: int = 200,
+) -> JointEstimate:
+    """theta and every rho_{k,c} and b_k by penalised likelihood: Newton on the arrow, chord steps near the end.
+
+    ridge        > 0: theta is known only to the scale of the prior without it
+    prior        RationalityPrior; a teacher without labels stays at its mean, with its spread as the error
+    start        an earlier joint estimate (fewer teachers or labels are fine): the warm refit
+    tolerance    stop when the next step is shorter than this in the norm of the Hessian
+    raises       ValueError for bad input, DidNotConverge
+    """
+    prior = prior or RationalityPrior()
+    _check(labels, teachers, categories, ridge)
+    joint = _Joint(labels, prior, prior.precision(categories), ridge)
+    theta, block = _first_point(labels, teachers, categories, ridge, prior, start)
+    objective, loglik, gradient, teacher_gradient = joint.value(theta, block)
+    factor, is_current, previous, passes = joint.factor(theta, block), True, np.inf, 2
+    for steps in range(1, max_steps + 1):
+        move, teacher_move, distance = factor.step(gradient, teacher_gradient)
+        if not is_current and distance > max(SLOW * previous, tolerance):
+            factor, is_current, passes = joint.factor(theta, block), True, passes + 1
+            move, teacher_move, distance = factor.step(gradient, teacher_gradient)
+        share = 1.0
+        while True:
+            new_theta, new_block = theta + share * move, block + share * teacher_move
+            new_objective, loglik, new_gradient, new_teacher_gradient = joint.value(new_theta, new_block)
+            passes += 1
+            if new_objective <= objective - 1e-4 * share * distance**2 + 1e-12 * max(1.0, abs(objective)):
+                break
+            share /= 2
+            if share < 1e-10:
+                raise DidNotConverge(f"No descent along the step; {distance:.3g} from the optimum.")
+        theta, block, objective = new_theta, new_block, new_objective
+        gradient, teacher_gradient = new_gradient, new_teacher_gradient
+        if distance <= tolerance:
+            return _result(joint, theta, block, loglik, steps, passes, distance)
+        previous, is_current = distance, False
+    raise DidNotConverge(f"{max_steps} steps left the optimum {distance:.3g} away.")
+
+
+def _first_point(
+    labels: Labels, teachers: int, categories: int, ridge: float, prior: RationalityPrior, start: JointEstimate | None
+) -> tuple[Floats, Floats]:
+    """Where to begin: the earlier estimate, or the reward fitted as if every teacher were average."""
+    block = np.full((teachers, categories + 1), prior.mean)
+    block[:, -1] = 0.0
+    if start is None:
+        return fit(labels, rationality=block[:, :-1], ridge=ridge, tolerance=0.1).theta.copy(), block
+    known = start.rationality.shape[0]
+    block[:known, :-1], block[:known, -1] = start.rationality, start.bias
+    return start.theta.copy(), block
+
+
+def _result(
+    joint: _Joint, theta: Floats, block: Floats, loglik: float, steps: int, passes: int, distance: float
+) -> JointEstimate:
+    factor = joint.factor(theta, block)
+    meat = factor.arrow
+    if np.any(joint.labels.outcome == 0.5):
+        meat = joint.arrow(theta, block, kind="squared")
+    covariance, teacher_covariance = factor.covariance(meat)
+    error = np.sqrt(np.einsum("kii->ki", teacher_covariance))
+    has_pull = joint.prior.pull is not None
+    return JointEstimate(
+        theta=theta,
+        information=factor.arrow.reward,
+        marginal_information=factor.schur,
+        covariance=covariance,
+        rationality=block[:, :-1].copy(),
+        rationality_error=error[:, :-1],
+        rationality_covariance=teacher_covariance,
+        bias=block[:, -1].copy(),
+        bias_error=error[:, -1] if has_pull else np.zeros(block.shape[0]),
+        loglik=loglik,
+        ridge=joint.ridge,
+        label_count=len(joint.labels),
+        steps=steps,
+        passes=passes + 1,
+        distance=distance,
+    )
+
+
+def _check(labels: Labels, teachers: int, categories: int, ridge: float) -> None:
+    if not ridge > 0:
+        raise ValueError("Estimating rationality needs a ridge above 0.")
+    if len(labels) and not (0 <= labels.teacher.min() and labels.teacher.max() < teachers):
+        raise ValueError(f"Teachers are numbered 0 to {teachers - 1}.")
+    if len(labels) and not (0 <= labels.category.min() and labels.category.max() < categories):
+        raise ValueError(f"Categories are numbered 0 to {categories - 1}.")
