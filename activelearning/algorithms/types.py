@@ -75,7 +75,10 @@ class Teachers:
 
 @dataclass(frozen=True)
 class Pick:
-    """One chosen (comparison, teacher) pair and why: q, |m|, rho, w (M6) and gain (M8, nats)."""
+    """One chosen (comparison, teacher) pair and why: q, |m|, rho, w (M6) and gain (M8, nats).
+
+    propensity is the chance of this pair given the picks before it: 1 for a deterministic design.
+    """
 
     comparison: int
     teacher: int
@@ -84,3 +87,22 @@ class Pick:
     rationality: float
     weight: float
     gain: float
+    propensity: float = 1.0
+
+
+@dataclass(frozen=True)
+class Responses:
+    """r responses behind the m comparisons of a pool: what the dueling strategies look at besides.
+
+    features  (r, d) float64  phi
+    prompt    (m,)   int64    index of the conversation that a comparison belongs to
+    first     (m,)   int64    its two responses, so that z = phi(first) - phi(second)
+    second    (m,)   int64
+    radius    half-width of a reward's interval in standard errors (M11)
+    """
+
+    features: Floats
+    prompt: Ints
+    first: Ints
+    second: Ints
+    radius: float = 1.0
