@@ -6,15 +6,17 @@ import codecs
 import gzip
 import io
 import json
+import re
 import zlib
 from collections.abc import Iterable, Iterator
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from annotation.formats.limits import DEFAULT_LIMITS, Limits, check_depth, kind_of
 from annotation.formats.types import BadRow, Refused, Row, UnreadableSource
 
 CHUNK_BYTES = 2**18
 PARQUET_BATCH_ROWS = 256
+NOT_SPACE = re.compile(r"\S")
 GZIP_MAGIC = b"\x1f\x8b"
 PARQUET_MAGIC = b"PAR1"
 OTHER_MAGIC = {b"PK\x03\x04": "a zip archive", b"(\xb5/\xfd": "compressed with zstd", b"BZh": "compressed with bzip2"}
@@ -34,9 +36,7 @@ def read_rows(file: IO[bytes], *, limits: Limits = DEFAULT_LIMITS) -> Iterator[R
     for other, name in OTHER_MAGIC.items():
         if magic.startswith(other):
             raise UnreadableSource(f"The file is {name}. Give JSON lines (plain or .gz), JSON or Parquet.")
-    stream: IO[bytes] = file
-    if magic.startswith(GZIP_MAGIC):
-        stream = gzip.GzipFile(fileobj=file)
+    stream: Readable = gzip.GzipFile(fileobj=file) if magic.startswith(GZIP_MAGIC) else file
     return checked_rows(
         read_text(io.BufferedReader(Metered(stream, limits.source_bytes)), limits=limits), limits=limits
     )
@@ -51,7 +51,7 @@ def read_hub(
     limits: Limits = DEFAULT_LIMITS,
 ) -> Iterator[Row | BadRow]:
     """Every row of a set on the hub, or of a local folder that `datasets` reads, without downloading it first."""
-    from datasets import load_dataset
+    from datasets.load import load_dataset
 
     try:
         rows = load_dataset(name, config, split=split, revision=revision, streaming=True)
@@ -85,16 +85,17 @@ def checked_rows(values: Iterable[tuple[int, object]], *, limits: Limits) -> Ite
 
 
 def read_parquet(file: IO[bytes]) -> Iterator[tuple[int, object]]:
-    import pyarrow
-    import pyarrow.parquet
+    from pyarrow import parquet
+    from pyarrow.lib import ArrowException
 
+    open_parquet: Any = parquet.ParquetFile  # untyped
     line = 0
     try:
-        parquet = pyarrow.parquet.ParquetFile(file, pre_buffer=False)
-        for batch in parquet.iter_batches(batch_size=PARQUET_BATCH_ROWS):
-            for line, fields in enumerate(batch.to_pylist(), start=line + 1):
+        for batch in open_parquet(file, pre_buffer=False).iter_batches(batch_size=PARQUET_BATCH_ROWS):
+            for fields in batch.to_pylist():
+                line += 1
                 yield line, fields
-    except (pyarrow.ArrowException, OSError) as error:
+    except (ArrowException, OSError) as error:
         raise UnreadableSource(f"The Parquet file cannot be read after row {line}: {error}") from error
 
 
@@ -153,57 +154,65 @@ def read_array(stream: io.BufferedReader, *, limits: Limits) -> Iterator[tuple[i
             text.skip_over(",")
         while True:
             try:
-                value, end = decode(text.buffer)
+                value, text.position = decode(text.buffer, text.position)
                 break
             except RecursionError as error:
                 raise UnreadableSource(f"Element {number} is nested too deep: flatten it.") from error
             except ValueError as error:
-                if len(text.buffer) > limits.line_bytes or not text.grow():
+                if text.left() > limits.line_bytes or not text.grow():
                     raise UnreadableSource(f"Element {number} of the array is cut off or not JSON: {error}.") from error
-        text.drop(end)
         yield number, value
 
 
 class Utf8Text:
-    """The undecoded rest of a stream as text, from the current place on."""
+    """A window on a stream's text: buffer from position on is what was not yet taken."""
 
     def __init__(self, stream: io.BufferedReader) -> None:
         self.stream = stream
         self.decoder = codecs.getincrementaldecoder("utf-8-sig")()
         self.buffer = ""
+        self.position = 0
+
+    def left(self) -> int:
+        return len(self.buffer) - self.position
 
     def grow(self) -> bool:
-        """Doubles the buffer (at least CHUNK_BYTES); False at the end of the stream."""
-        chunk = self.stream.read(max(CHUNK_BYTES, len(self.buffer)))
+        """Drops what was taken and doubles the rest (at least CHUNK_BYTES); False at the end of the stream."""
+        chunk = self.stream.read(max(CHUNK_BYTES, self.left()))
         try:
-            self.buffer += self.decoder.decode(chunk, final=not chunk)
+            self.buffer = self.buffer[self.position :] + self.decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
             raise UnreadableSource(f"The file is not UTF-8 ({error.reason}): save it as UTF-8.") from error
+        self.position = 0
         return bool(chunk)
 
-    def drop(self, characters: int) -> None:
-        self.buffer = self.buffer[characters:]
-
     def starts_with(self, mark: str) -> bool:
-        """After white space; the end of the stream starts with nothing."""
-        self.buffer = self.buffer.lstrip()
-        while not self.buffer:
+        """After white space, which it passes over."""
+        while (start := NOT_SPACE.search(self.buffer, self.position)) is None:
             if not self.grow():
-                raise UnreadableSource(f"The array is cut off: {mark} is missing at its end.")
-            self.buffer = self.buffer.lstrip()
-        return self.buffer.startswith(mark)
+                raise UnreadableSource("The array is cut off: its closing ] is missing.")
+        self.position = start.start()
+        return self.buffer.startswith(mark, self.position)
 
     def skip_over(self, mark: str) -> None:
+        """Past mark and the white space on both its sides."""
         if not self.starts_with(mark):
-            raise UnreadableSource(f"The array is not JSON: {mark} expected before {self.buffer[:20]!r}.")
-        self.drop(len(mark))
+            found = self.buffer[self.position : self.position + 20]
+            raise UnreadableSource(f"The array is not JSON: {mark} expected before {found!r}.")
+        self.position += len(mark)
         self.starts_with("")
+
+
+class Readable(Protocol):
+    """What a meter can stand in front of."""
+
+    def read(self, size: int = -1, /) -> bytes: ...
 
 
 class Metered(io.RawIOBase):
     """A stream that ends with UnreadableSource once it gave more bytes than it may."""
 
-    def __init__(self, stream: IO[bytes], limit: int) -> None:
+    def __init__(self, stream: Readable, limit: int) -> None:
         super().__init__()
         self.stream = stream
         self.left = limit

@@ -37,7 +37,7 @@ def parse_dialogue(text: object, *, what: str) -> tuple[Message, ...]:
     if parts[0].strip():
         raise Refused(f'{what} does not begin with "\\n\\nHuman:" or "\\n\\nAssistant:"')
     turns = zip(parts[1::2], parts[2::2], strict=True)
-    dialogue = []
+    dialogue: list[Message] = []
     for speaker, group in groupby(turns, key=lambda turn: turn[0]):
         content = "\n\n".join(words.strip() for _, words in group if words.strip())
         where = f"turn {len(dialogue) + 1} of {what}"

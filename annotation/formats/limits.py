@@ -29,8 +29,10 @@ DEFAULT_LIMITS = Limits()
 
 TEXT_CHARACTERS = 100_000
 """Longest single message, in characters: about forty printed pages."""
+CATEGORY_CHARACTERS = 64
+JUDGE_CHARACTERS = 128
 NAME_CHARACTERS = 200
-"""Longest category, origin, judge, source or external id, in characters."""
+"""Longest origin, source or external id, in characters."""
 MESSAGES = 100
 """Most messages of a prompt or of a response."""
 RESPONSES = 32
@@ -49,17 +51,25 @@ def checked_text(value: object, *, what: str) -> str:
     return value
 
 
-def checked_name(value: object, *, what: str) -> str:
+def checked_name(value: object, *, what: str, limit: int = NAME_CHARACTERS) -> str:
     """value as a short name; None and a missing field are the empty name; numbers are written out; raises Refused."""
     if value is None:
         return ""
     if isinstance(value, bool) or not isinstance(value, str | int):
         raise Refused(f"{what} is {kind_of(value)}, and must be a short text")
     name = str(value).strip()
-    if len(name) > NAME_CHARACTERS:
-        raise Refused(f"{what} has {len(name):,} characters, more than {NAME_CHARACTERS}: shorten it")
+    if len(name) > limit:
+        raise Refused(f"{what} has {len(name):,} characters, more than {limit}: shorten it")
     check_characters(name, what=what)
     return name
+
+
+def checked_category(value: object) -> str:
+    return checked_name(value, what="category", limit=CATEGORY_CHARACTERS)
+
+
+def checked_judge(value: object) -> str:
+    return checked_name(value, what="judge", limit=JUDGE_CHARACTERS)
 
 
 def check_characters(text: str, *, what: str) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from annotation.formats.limits import checked_name
-from annotation.formats.messages import RESPONSES, checked_responses, parse_messages
+from annotation.formats.limits import RESPONSES, checked_category, checked_judge, checked_name
+from annotation.formats.messages import checked_responses, parse_messages
 from annotation.formats.types import (
     BadRow,
     Choice,
@@ -86,7 +86,7 @@ def parse_answer(row: Row) -> Answer:
         line=row.line,
         question=checked_name(fields.get("question_id"), what="question_id"),
         model=checked_name(fields.get("model"), what="model"),
-        category=checked_name(fields.get("category"), what="category"),
+        category=checked_category(fields.get("category")),
         messages=parse_messages(fields.get("messages"), what="messages"),
     )
     if not answer.question or not answer.model:
@@ -133,7 +133,8 @@ def question_conversations(answers: Sequence[Answer]) -> Iterator[Parsed]:
 def parse_vote(row: Row) -> list[ParsedVote]:
     """Raises Refused."""
     fields = row.fields
-    names = {key: checked_name(fields.get(key), what=key) for key in ("question_id", "judge", "model_a", "model_b")}
+    names = {key: checked_name(fields.get(key), what=key) for key in ("question_id", "model_a", "model_b")}
+    names["judge"] = checked_judge(fields.get("judge"))
     for key, name in names.items():
         if not name:
             raise Refused(f"{key} is missing: a vote names its question, its judge and both models")

@@ -87,15 +87,15 @@ class ParsedConversation:
 
     @property
     def digest(self) -> str:
-        """sha256 over prompt and responses; the same whichever order the responses came in, and whatever file they
-        came from, so that a second import of the same conversation is recognised."""
+        """sha256 over category, prompt and responses; the same whichever order the responses came in, and whatever
+        file they came from, so that a second import of the same conversation is recognised."""
         responses = sorted({json.dumps(canonical_messages(response.messages)) for response in self.responses})
-        return sha256_of([canonical_messages(self.prompt), responses])
+        return sha256_of([self.category, canonical_messages(self.prompt), responses])
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedVote:
-    """A choice about a conversation that came from another file, found by its external id and the responses' origins."""
+    """A choice about a conversation of another file, found by its external id and the responses' origins."""
 
     line: int
     external_id: str
