@@ -1,6 +1,8 @@
 """The environment, read here and nowhere else: typed, and a bad value stops the start with a sentence."""
 
+import hashlib
 import secrets
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +31,13 @@ class Environment:
     database: dict[str, Any]
     """DATABASE_URL: postgres://user:password@host/name; SQLite in the data folder by default."""
     redis: str
-    """REDIS_URL: redis://host:port/0."""
+    """REDIS_URL: redis://host:port/0; a socket in the data folder by default, which no other machine can reach."""
     email: dict[str, Any]
     """EMAIL_URL: smtp://user:password@host:port; printed on the console by default."""
     secure: bool
     """HTTPS: cookies and redirects for a site served over TLS."""
+    embedded: bool
+    """TUTELAGE_EMBEDDED: set by the embedded start for its children, which then never outlive it."""
     oidc: dict[str, str]
     """OIDC_SERVER_URL, OIDC_CLIENT_ID, OIDC_CLIENT_SECRET, OIDC_NAME: sign-in through an identity provider."""
 
@@ -55,9 +59,10 @@ def read_environment() -> Environment:
         hosts=_env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"]),
         origins=_env.list("TRUSTED_ORIGINS", default=[]),
         database=database,
-        redis=_redis_url(),
+        redis=_redis_url(data),
         email=_read("EMAIL_URL", lambda: _env.email_url(default="consolemail://")),
         secure=_read("HTTPS", lambda: _env.bool("HTTPS", default=False)),
+        embedded=_read("TUTELAGE_EMBEDDED", lambda: _env.bool("TUTELAGE_EMBEDDED", default=False)),
         oidc={
             key: _env.str(f"OIDC_{key.upper()}", default="")
             for key in ("server_url", "client_id", "client_secret", "name")
@@ -72,10 +77,18 @@ def _read(name: str, reader: Any) -> Any:
         raise ImproperlyConfigured(f"The environment variable {name} cannot be read: {error}.") from error
 
 
-def _redis_url() -> str:
-    url = _env.str("REDIS_URL", default="redis://127.0.0.1:6390/0")
-    if not url.startswith(("redis://", "rediss://", "unix://")):
-        raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or unix://.")
+def redis_socket(data: Path) -> Path:
+    """Where the embedded server listens. The kernel allows 107 bytes, so a deep data folder gets a short name."""
+    path = data / "redis.sock"
+    if len(str(path).encode()) <= 100:
+        return path
+    return Path(tempfile.gettempdir()) / f"tutelage-{hashlib.sha256(str(path).encode()).hexdigest()[:16]}.sock"
+
+
+def _redis_url(data: Path) -> str:
+    url = _env.str("REDIS_URL", default=f"redis+socket://{redis_socket(data)}")
+    if not url.startswith(("redis://", "rediss://", "redis+socket://")):
+        raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or redis+socket://.")
     return str(url)
 
 

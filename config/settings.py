@@ -215,6 +215,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 }
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_TASK_ROUTES = {
+    "activelearning.embed": {"queue": "default"},  # minutes long: it must not stand before a plan
     "activelearning.*": {"queue": "plan"},
     "training.run": {"queue": "gpu"},
 }
