@@ -148,7 +148,7 @@ def _redis_command(data: Path) -> list[str]:
 
 
 def _prepare() -> None:
-    """Bring the tables and the static files up to date and make the demo campaign, in this process: one Django start."""
+    """Bring the tables and the static files up to date and make the demo campaign, with one start of Django."""
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     import django
     from django.core.management import call_command
@@ -222,7 +222,7 @@ def _only_one(data: Path, port: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _no_interruption() -> Iterator[None]:
-    """SIGTERM and a closed terminal stop the platform as Ctrl-C does; a second Ctrl-C does not cut the stopping short."""
+    """SIGTERM and a closed terminal stop the platform as Ctrl-C does; a second Ctrl-C does not cut that short."""
     asked = False
 
     def stop(number: int, frame: FrameType | None) -> None:
