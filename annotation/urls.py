@@ -1,3 +1,9 @@
-from django.urls import URLPattern
+"""Which view answers which URL: the desk for teachers, campaigns and pools for staff."""
 
-urlpatterns: list[URLPattern] = []
+from django.urls import URLPattern, path
+
+from annotation.views import preferences
+
+urlpatterns: list[URLPattern] = [
+    path("theme/", preferences.choose_theme, name="theme"),
+]

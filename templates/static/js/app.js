@@ -1,0 +1,30 @@
+// What every page needs: the colours without a reload, menus that close, and forms that say that they wait.
+"use strict";
+
+document.addEventListener("click", (event) => {
+  document.querySelectorAll("details.menu[open]").forEach((menu) => {
+    if (!menu.contains(event.target)) menu.open = false;
+  });
+});
+
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "Escape") return;
+  const menu = document.querySelector("details.menu[open]");
+  if (!menu) return;
+  menu.open = false;
+  menu.querySelector("summary").focus();
+});
+
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (!form.matches("[data-theme-switch]") || !event.submitter) return;
+  event.preventDefault();
+  const theme = event.submitter.value;
+  const body = new FormData(form, event.submitter);
+  fetch(form.action, { method: "POST", body, headers: { "X-Requested-With": "fetch" } });
+  if (theme === "auto") delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = theme;
+  form.querySelectorAll("button").forEach((button) => {
+    button.setAttribute("aria-pressed", String(button === event.submitter));
+  });
+});
