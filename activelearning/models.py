@@ -3,6 +3,7 @@
 import uuid
 
 from django.db import models
+from django.utils.translation import gettext_lazy as _
 
 from annotation.models import Campaign, Comparison, Label, Offer, Teacher
 
@@ -13,6 +14,32 @@ class PlanLease(models.Model):
     campaign = models.OneToOneField(Campaign, on_delete=models.CASCADE, related_name="plan_lease")
     holder = models.UUIDField(null=True, blank=True)
     until = models.DateTimeField(null=True, blank=True)
+    asked = models.PositiveBigIntegerField(default=0)
+    """Grows with every request: the holder goes on until it has served the last one."""
+    finished_at = models.DateTimeField(null=True, blank=True)
+    """When a planner last went through to the end, whether or not it found anything to do."""
+
+
+class EmbeddingProgress(models.Model):
+    """How far the encoder got in a campaign; a claim by conditional UPDATE of `heartbeat`."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", _("Waiting")
+        RUNNING = "running", _("Running")
+        DONE = "done", _("Done")
+        FAILED = "failed", _("Failed")
+
+    campaign = models.OneToOneField(Campaign, on_delete=models.CASCADE, related_name="embedding_progress")
+    encoder = models.CharField(max_length=200, blank=True)
+    dimensions = models.PositiveIntegerField(default=0)
+    """What the campaign asked for when this was last done."""
+    state = models.CharField(max_length=16, choices=State, default=State.WAITING)
+    reason = models.TextField(blank=True)
+    done = models.PositiveIntegerField(default=0)
+    total = models.PositiveIntegerField(default=0)
+    last_comparison = models.BigIntegerField(default=0)
+    """The campaign's newest comparison when this was last done: a newer one asks for more."""
+    heartbeat = models.DateTimeField(null=True, blank=True)
 
 
 class Embedding(models.Model):
@@ -44,11 +71,13 @@ class Projection(models.Model):
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="projections")
     encoder = models.CharField(max_length=200)
+    requested = models.PositiveIntegerField()
+    """The dimensions that the campaign asked for; a small pool has fewer to give."""
     dimensions = models.PositiveIntegerField()
     kept_variance = models.FloatField()
     file = models.FileField(upload_to="projections/", max_length=255)
     rows = models.PositiveIntegerField()
-    """How many comparisons it was fitted on."""
+    """How many responses it was fitted on."""
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
@@ -60,21 +89,24 @@ class Estimate(models.Model):
 
     code = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="estimates")
-    projection = models.ForeignKey(Projection, on_delete=models.PROTECT, related_name="estimates")
+    projection = models.ForeignKey(Projection, on_delete=models.RESTRICT, related_name="estimates")
     label_version = models.PositiveBigIntegerField()
     """The campaign's label_version that it saw."""
     label_count = models.PositiveIntegerField()
     """Labels in the fit: current, of the designed, control and gold arms, not held out."""
     last_label = models.BigIntegerField(default=0)
     arrays = models.FileField(upload_to="estimates/", max_length=255)
-    """npz: theta (d,), information (d, d), rationality (k, c) and its errors, bias (k,), teacher ids, categories."""
+    """npz: theta (d,), information (d, d), covariance (d, d), rationality (k, c) and rationality_error (k, c),
+    bias (k,) and bias_error (k,), teachers (k,) ids, categories (c,)."""
+    is_joint = models.BooleanField(default=False)
+    """Rationality was estimated with the reward, not given."""
     ridge = models.FloatField()
     log_det = models.FloatField()
-    """log det of the earned information, relative to ridge I, in nats."""
+    """log det (I + sum w z z') of the labels, in nats: against 1, not the ridge, so that estimates compare."""
     certificate = models.FloatField(null=True, blank=True)
     """g / d (Kiefer-Wolfowitz): 1 is the limit."""
     worst_error = models.FloatField(null=True, blank=True)
-    """Largest standard error of a reward difference over the pool."""
+    """Largest standard error of a reward difference over the pool; null where it was not computed this time."""
     smallest_eigenvalue = models.FloatField()
     cost = models.DecimalField(max_digits=12, decimal_places=4, default=0)
     seconds = models.FloatField(default=0)
@@ -109,11 +141,12 @@ class Plan(models.Model):
 
     code = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="plans")
-    estimate = models.ForeignKey(Estimate, on_delete=models.CASCADE, related_name="plans")
+    estimate = models.ForeignKey(Estimate, on_delete=models.CASCADE, null=True, related_name="plans")
+    """Null while the features are being computed: offers are drawn uniformly then."""
     strategy = models.CharField(max_length=32)
     seed = models.PositiveBigIntegerField()
     inputs = models.FileField(upload_to="plans/", max_length=255, blank=True)
-    """npz of the eligible ids, capacities, costs, rooms, judged pairs and in-flight information."""
+    """npz of everything that the choice depended on, and of what was chosen: `pipeline.replay` reads it."""
     offered = models.PositiveIntegerField(default=0)
     withdrawn = models.PositiveIntegerField(default=0)
     candidates = models.PositiveIntegerField(default=0)
@@ -129,17 +162,19 @@ class OfferReason(models.Model):
 
     offer = models.OneToOneField(Offer, on_delete=models.CASCADE, related_name="why")
     plan = models.ForeignKey(Plan, on_delete=models.CASCADE, related_name="reasons")
-    estimate = models.ForeignKey(Estimate, on_delete=models.CASCADE, related_name="+")
-    gain = models.FloatField()
-    """nats (M8)"""
-    propensity = models.FloatField()
-    uncertainty = models.FloatField()
+    estimate = models.ForeignKey(Estimate, on_delete=models.CASCADE, null=True, related_name="+")
+    gain = models.FloatField(null=True, blank=True)
+    """nats (M8); this and the next four are null for an offer made before there were features."""
+    uncertainty = models.FloatField(null=True, blank=True)
     """q = z' H^-1 z"""
-    gap = models.FloatField()
+    gap = models.FloatField(null=True, blank=True)
     """|theta_hat' z|"""
-    rationality = models.FloatField()
-    weight = models.FloatField()
+    rationality = models.FloatField(null=True, blank=True)
+    """As the plan used it: stated, or drawn from its posterior."""
+    weight = models.FloatField(null=True, blank=True)
     """w (M6)"""
+    propensity = models.FloatField()
+    """The chance of this pair within its arm, given the picks before it."""
     runners_up = models.JSONField(default=list, blank=True)
     """[{"teacher": pseudonym, "gain": nats}, …] and [{"comparison": id, "gain": nats}, …]"""
 
