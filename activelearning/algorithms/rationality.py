@@ -10,20 +10,22 @@ information about theta that accounts for not knowing rho:
     H_theta|rho = H_tt - H_tr H_rr^-1 H_rt                                                             (M10)
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.linalg import LinAlgError
-from scipy.linalg import cho_factor, cho_solve
 from scipy.sparse import csr_array
-from scipy.special import expit
-from scipy.stats import norm
+from scipy.special import expit, ndtri
 
+from activelearning.algorithms.arrow import Arrow, ArrowFactor
 from activelearning.algorithms.estimation import DidNotConverge, fit
 from activelearning.algorithms.likelihood import evaluate, label_rationality, per_teacher, utilities, weighted_gram
 from activelearning.algorithms.types import Bools, Floats, Labels
 
 SLOW = 0.25  # a chord step that leaves more than this share of the distance asks for a new factor
+SCALE_ROUNDS = 20  # fits with a moved ridge until theta has its marginal length; 3 to 7 were seen
+SCALE_TOLERANCE = 0.01  # of that ridge, as a share of the ridge, and of those fits in the norm of the Hessian
+LEAST_RIDGE = 0.05  # as a share of the ridge, so that every fit stays identified
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,9 @@ class JointEstimate:
     rationality_error        (k, c)          float64  its standard error, theta unknown
     rationality_covariance   (k, c+1, c+1)   float64  of a teacher's (rho_{k,.}, b_k)
     bias, bias_error         (k,)            float64  pull toward the response shown first
+    scale_ridge                              float    the ridge that put theta at its marginal length, see `fit_jointly`
+    steps, passes                            int      steps taken, and passes over the labels
+    distance                                 float    length of the last step in the norm of the Hessian
     """
 
     theta: Floats
@@ -75,6 +80,7 @@ class JointEstimate:
     bias_error: Floats
     loglik: float
     ridge: float
+    scale_ridge: float
     label_count: int
     steps: int
     passes: int
@@ -82,7 +88,7 @@ class JointEstimate:
 
     def interval(self, *, level: float = 0.95) -> tuple[Floats, Floats]:
         """Wald interval of every rationality: lower and upper, (k, c) each."""
-        reach = norm.ppf(0.5 + level / 2) * self.rationality_error
+        reach = ndtri(0.5 + level / 2) * self.rationality_error
         return self.rationality - reach, self.rationality + reach
 
     def is_inverted(self, *, level: float = 0.95) -> Bools:
@@ -94,60 +100,10 @@ class JointEstimate:
         return np.maximum(self.rationality, 0.0)
 
     def draw_rationality(self, generator: np.random.Generator) -> Floats:
-        """A Thompson draw from the posterior N(rho_hat, covariance) of each teacher, for one batch of selection. (k, c)"""
+        """A Thompson draw from every teacher's posterior N(rho_hat, covariance), for one batch of selection. (k, c)"""
         factor = np.linalg.cholesky(self.rationality_covariance)
         noise = generator.standard_normal(factor.shape[:2])
-        return self.rationality + np.einsum("kij,kj->ki", factor, noise)[:, :-1]
-
-
-@dataclass(frozen=True)
-class _Arrow:
-    """A symmetric matrix over (theta, teachers' blocks) without entries between two teachers.
-
-    reward (d, d);  cross (k, d, c+1);  teacher (k, c+1, c+1)
-    """
-
-    reward: Floats
-    cross: Floats
-    teacher: Floats
-
-
-class _Factor:
-    """Elimination of the teachers' blocks; raises LinAlgError where the arrow is not positive definite."""
-
-    def __init__(self, arrow: _Arrow) -> None:
-        self.arrow = arrow
-        np.linalg.cholesky(arrow.teacher)
-        self.link = np.linalg.solve(arrow.teacher, arrow.cross.transpose(0, 2, 1))  # (k, c+1, d)  A_k^-1 B_k'
-        count, width = arrow.cross.shape[0] * arrow.cross.shape[2], arrow.reward.shape[0]
-        flat = arrow.cross.transpose(0, 2, 1).reshape(count, width)
-        self.schur = arrow.reward - flat.T @ self.link.reshape(count, width)
-        self.schur = 0.5 * (self.schur + self.schur.T)
-        self.factor = cho_factor(self.schur, lower=True)
-
-    def step(self, gradient: Floats, teacher_gradient: Floats) -> tuple[Floats, Floats, float]:
-        """Newton step in theta (d,) and the teachers (k, c+1), and its length in the norm of the arrow."""
-        move = -np.asarray(cho_solve(self.factor, gradient - np.einsum("kid,ki->d", self.link, teacher_gradient)))
-        own = np.linalg.solve(self.arrow.teacher, teacher_gradient[..., None])[..., 0]
-        teacher_move = -own - self.link @ move
-        decrement = -float(gradient @ move + np.sum(teacher_gradient * teacher_move))
-        return move, teacher_move, float(np.sqrt(max(decrement, 0.0)))
-
-    def covariance(self, meat: _Arrow) -> tuple[Floats, Floats]:
-        """Blocks of H^-1 M H^-1: theta's (d, d) and each teacher's (k, c+1, c+1). With M = H it is H^-1."""
-        width = self.schur.shape[0]
-        inverse = np.asarray(cho_solve(self.factor, np.eye(width)))
-        reach = self.link @ inverse  # (k, c+1, d)   A_k^-1 B_k' S^-1
-        mixed = inverse @ meat.cross - reach.transpose(0, 2, 1) @ meat.teacher  # (k, d, c+1)
-        theta = inverse @ meat.reward @ inverse
-        crossed = np.einsum("de,kei,kif->df", inverse, meat.cross, reach, optimize=True)
-        theta = theta - crossed - crossed.T
-        theta += np.einsum("kid,kij,kje->de", reach, meat.teacher, reach, optimize=True)
-        pivot = np.linalg.inv(self.arrow.teacher)  # c+1 wide
-        own = pivot @ meat.teacher @ pivot
-        half = self.link @ mixed @ pivot
-        teacher = self.link @ theta @ self.link.transpose(0, 2, 1) - half - half.transpose(0, 2, 1) + own
-        return 0.5 * (theta + theta.T), 0.5 * (teacher + teacher.transpose(0, 2, 1))
+        return np.asarray(self.rationality + np.einsum("kij,kj->ki", factor, noise)[:, :-1])
 
 
 @dataclass(frozen=True)
@@ -177,7 +133,7 @@ class _Joint:
         pulled[:, -1] = 0.0 if self.prior.pull is None else pulled[:, -1] - pull
         return objective, loglik, self.ridge * theta - score, pulled
 
-    def arrow(self, theta: Floats, teachers: Floats, *, kind: str) -> _Arrow:
+    def arrow(self, theta: Floats, teachers: Floats, *, kind: str) -> Arrow:
         """The Hessian ("observed"), the Fisher information ("fisher"), or the score's square ("squared", for ties)."""
         labels, rho = self.labels, self.rho(teachers)
         gap = labels.design @ theta
@@ -201,14 +157,14 @@ class _Joint:
             teacher[:, :-1, -1] += both
             teacher[:, -1, -1] += per_teacher(labels, spread, teachers=k)
         reward = weighted_gram(labels.design, rho * rho * spread) + self.ridge * np.eye(d)
-        return _Arrow(reward, cross, teacher)
+        return Arrow(reward, cross, teacher)
 
-    def factor(self, theta: Floats, teachers: Floats) -> _Factor:
+    def factor(self, theta: Floats, teachers: Floats) -> ArrowFactor:
         """The Hessian where it is positive definite, else the Fisher information, which always is."""
         try:
-            return _Factor(self.arrow(theta, teachers, kind="observed"))
+            return ArrowFactor(self.arrow(theta, teachers, kind="observed"))
         except LinAlgError:
-            return _Factor(self.arrow(theta, teachers, kind="fisher"))
+            return ArrowFactor(self.arrow(theta, teachers, kind="fisher"))
 
     def _center(self, teachers: Floats) -> Floats:
         center = np.full_like(teachers, self.prior.mean)
@@ -231,6 +187,18 @@ class _Joint:
         return np.asarray(owner @ self.labels.design).reshape(k, c, -1).transpose(0, 2, 1)
 
 
+@dataclass(frozen=True)
+class _Mode:
+    """A mode of the penalised likelihood and the work it took."""
+
+    theta: Floats
+    teachers: Floats
+    loglik: float
+    steps: int
+    passes: int
+    distance: float
+
+
 def fit_jointly(
     labels: Labels,
     *,
@@ -244,6 +212,11 @@ def fit_jointly(
 ) -> JointEstimate:
     """theta and every rho_{k,c} and b_k by penalised likelihood: Newton on the arrow, chord steps near the end.
 
+    Departs from section 3 of the methods in one point. The scale that theta and rho share is seen by the priors alone,
+    and the joint mode of the two puts it where their volumes are ignored: with 15 teachers, 4 categories, 8 features
+    and 2,000 labels its 95 % intervals covered 46 % (theta) and 65 % (rho). So the scale is put where its marginal
+    posterior has its mode, by moving the ridge that the mode sees (`_scale_ridge`): 89 % and 95 %.
+
     ridge        > 0: theta is known only to the scale of the prior without it
     prior        RationalityPrior; a teacher without labels stays at its mean, with its spread as the error
     start        an earlier joint estimate (fewer teachers or labels are fine): the warm refit
@@ -252,8 +225,34 @@ def fit_jointly(
     """
     prior = prior or RationalityPrior()
     _check(labels, teachers, categories, ridge)
-    joint = _Joint(labels, prior, prior.precision(categories), ridge)
     theta, block = _first_point(labels, teachers, categories, ridge, prior, start)
+    honest = _Joint(labels, prior, prior.precision(categories), ridge)
+    mode = _Mode(theta, block, 0.0, 0, 0, np.inf)
+    tried: list[tuple[float, float]] = []  # ridges and what they were off by
+    scale_ridge = ridge if start is None else start.scale_ridge
+    for _ in range(SCALE_ROUNDS):
+        mode = _climb(replace(honest, ridge=scale_ridge), mode, SCALE_TOLERANCE, max_steps)
+        off = _scale_ridge(honest, mode.theta, mode.teachers) - scale_ridge
+        if abs(off) <= SCALE_TOLERANCE * ridge:
+            break
+        tried.append((scale_ridge, off))
+        scale_ridge = max(LEAST_RIDGE * ridge, _secant(tried))
+    return _result(honest, _climb(replace(honest, ridge=scale_ridge), mode, tolerance, max_steps), scale_ridge)
+
+
+def _secant(tried: list[tuple[float, float]]) -> float:
+    """The next guess for the root: the fixed point's own step, stretched at most twofold by the last two tries."""
+    last, off = tried[-1]
+    if len(tried) == 1:
+        return last + off
+    before, off_before = tried[-2]
+    slope = (off - off_before) / (last - before) if last != before else -1.0  # of what it is off by; -1 if constant
+    return last + off / max(-slope, 0.5)
+
+
+def _climb(joint: _Joint, begin: _Mode, tolerance: float, max_steps: int) -> _Mode:
+    """The mode of the penalised likelihood, from an earlier one; adds up the work."""
+    theta, block = begin.theta, begin.teachers
     objective, loglik, gradient, teacher_gradient = joint.value(theta, block)
     factor, is_current, previous, passes = joint.factor(theta, block), True, np.inf, 2
     for steps in range(1, max_steps + 1):
@@ -274,9 +273,27 @@ def fit_jointly(
         theta, block, objective = new_theta, new_block, new_objective
         gradient, teacher_gradient = new_gradient, new_teacher_gradient
         if distance <= tolerance:
-            return _result(joint, theta, block, loglik, steps, passes, distance)
+            return _Mode(theta, block, loglik, begin.steps + steps, begin.passes + passes, distance)
         previous, is_current = distance, False
     raise DidNotConverge(f"{max_steps} steps left the optimum {distance:.3g} away.")
+
+
+def _scale_ridge(joint: _Joint, theta: Floats, block: Floats) -> float:
+    """The ridge under which the joint mode has the length that theta's marginal posterior gives it.
+
+    Along (s theta, rho / s) the likelihood is flat and the priors alone choose. The joint mode ignores that the
+    volume of what is left grows as s^(a - b), a and b the effective numbers of reward and rationality parameters:
+    with more teachers than features it makes theta too long, else too short. Adding (a - b) log |theta| to the log
+    posterior is, in the mode's equation, the ridge less (a - b) / |theta|^2.
+    """
+    square = float(theta @ theta)
+    if square == 0.0:
+        return joint.ridge
+    fisher = joint.arrow(theta, block, kind="fisher")
+    features = theta.size - joint.ridge * float(np.trace(np.linalg.inv(fisher.reward)))
+    shrunk = joint.precision @ np.linalg.inv(fisher.teacher)  # (k, c+1, c+1)
+    cells = float(np.sum(1.0 - np.einsum("kii->ki", shrunk)[:, :-1]))
+    return float(max(LEAST_RIDGE * joint.ridge, joint.ridge - (features - cells) / square))
 
 
 def _first_point(
@@ -292,9 +309,8 @@ def _first_point(
     return start.theta.copy(), block
 
 
-def _result(
-    joint: _Joint, theta: Floats, block: Floats, loglik: float, steps: int, passes: int, distance: float
-) -> JointEstimate:
+def _result(joint: _Joint, mode: _Mode, scale_ridge: float) -> JointEstimate:
+    theta, block = mode.theta, mode.teachers
     factor = joint.factor(theta, block)
     meat = factor.arrow
     if np.any(joint.labels.outcome == 0.5):
@@ -312,19 +328,20 @@ def _result(
         rationality_covariance=teacher_covariance,
         bias=block[:, -1].copy(),
         bias_error=error[:, -1] if has_pull else np.zeros(block.shape[0]),
-        loglik=loglik,
+        loglik=mode.loglik,
         ridge=joint.ridge,
+        scale_ridge=scale_ridge,
         label_count=len(joint.labels),
-        steps=steps,
-        passes=passes + 1,
-        distance=distance,
+        steps=mode.steps,
+        passes=mode.passes + 1,
+        distance=mode.distance,
     )
 
 
 def _check(labels: Labels, teachers: int, categories: int, ridge: float) -> None:
     if not ridge > 0:
         raise ValueError("Estimating rationality needs a ridge above 0.")
-    if len(labels) and not (0 <= labels.teacher.min() and labels.teacher.max() < teachers):
+    if len(labels) and not (labels.teacher.min() >= 0 and labels.teacher.max() < teachers):
         raise ValueError(f"Teachers are numbered 0 to {teachers - 1}.")
-    if len(labels) and not (0 <= labels.category.min() and labels.category.max() < categories):
+    if len(labels) and not (labels.category.min() >= 0 and labels.category.max() < categories):
         raise ValueError(f"Categories are numbered 0 to {categories - 1}.")
