@@ -1,0 +1,101 @@
+"""Running a Trainer to its end: resume from the last whole checkpoint, shrink once when memory is out, save.
+
+Several processes (accelerate launch) run this together; what is written is written by the main one.
+"""
+
+import gc
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import PartialState
+from transformers import PrinterCallback
+
+from training.algorithms.checkpoints import DiskFull, is_disk_full, latest_checkpoint
+from training.algorithms.config import TrainingConfig
+from training.algorithms.language_model import limit_memory
+from training.algorithms.policy import Job, OutOfMemory
+from training.algorithms.watch import Watch
+
+
+def run_trainer(job: Job, build: Callable[[TrainingConfig], Any]) -> int:
+    """Build a trainer, run it from its last checkpoint, leave the model in folder/model; returns optimizer steps.
+
+    Out of memory is answered once, by the same optimizer step in two halves. Under several processes the other
+    processes would wait for ever for the one that failed, so there the run ends and its parent starts it again with
+    `config.halved()`.
+    raises  Cancelled, TimeLimitReached (a checkpoint was saved), OutOfMemory, DiskFull, artifact.Refused
+    """
+    limit_memory(job.config)
+    config = job.config
+    try:
+        return _run(job, config, build)
+    except torch.OutOfMemoryError as error:
+        reason = str(error).splitlines()[0]
+        if PartialState().num_processes > 1:
+            raise OutOfMemory(f"a batch of {config.batch_size} does not fit: {reason}") from error
+        try:
+            config = config.halved()
+        except ValueError as odd:
+            raise OutOfMemory(f"{odd}, and it does not fit: {reason}") from error
+    _free()
+    job.journal.write({"stage": "notice", "notice": f"out of memory: trying again with a batch of {config.batch_size}"})
+    try:
+        return _run(job, config, build)
+    except torch.OutOfMemoryError as error:
+        raise OutOfMemory(f"a batch of {config.batch_size} does not fit either: {error}".splitlines()[0]) from error
+
+
+def _run(job: Job, config: TrainingConfig, build: Callable[[TrainingConfig], Any]) -> int:
+    state = PartialState()
+    checkpoint: Path | None = None
+    with state.main_process_first():
+        checkpoint, refused = latest_checkpoint(
+            job.folder / "checkpoints", expect=job.identity, sharded=state.distributed_type.name == "FSDP"
+        )
+    if state.is_main_process:
+        for reason in refused:
+            job.journal.write({"stage": "notice", "notice": f"refused a checkpoint: {reason}"})
+    trainer = build(config)
+    trainer.identity = job.identity
+    watch = Watch(job)
+    trainer.add_callback(watch)
+    trainer.remove_callback(PrinterCallback)
+    if state.is_main_process:
+        job.journal.rewind(0 if checkpoint is None else int(checkpoint.name.split("-")[-1]))
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    if watch.reason is not None:
+        raise watch.reason
+    steps = int(trainer.state.global_step)
+    _save(trainer, job.folder / "model")
+    del trainer
+    _free()
+    return steps
+
+
+def _save(trainer: Any, folder: Path) -> None:
+    """The trained weights in transformers' format, adapters merged into their base, with the tokenizer."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    try:
+        if trainer.is_fsdp_enabled:
+            trainer.save_model(str(folder))
+        elif trainer.accelerator.is_main_process:
+            shutil.rmtree(folder, ignore_errors=True)
+            merged = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+            merged.save_pretrained(folder)
+        if trainer.accelerator.is_main_process:
+            trainer.processing_class.save_pretrained(folder)
+            (folder / "training_args.bin").unlink(missing_ok=True)
+    except Exception as error:
+        if is_disk_full(error):
+            raise DiskFull(f"no room for the trained model: {error}") from error
+        raise
+    trainer.accelerator.wait_for_everyone()
+
+
+def _free() -> None:
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

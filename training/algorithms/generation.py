@@ -1,0 +1,161 @@
+"""Samples from a language model: responses to prompts, in batches, the same for the same seed."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from training.algorithms.config import TrainingConfig
+from training.algorithms.language_model import inference_dtype, load_model, load_tokenizer
+
+Prompt = Sequence[Mapping[str, str]]
+Tokens = tuple[list[int], list[int]]
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One generated response. Its own tokens are kept: a text may encode to other ones, and KL is about these.
+
+    prompt  token ids the model was given
+    tokens  token ids it gave back, its end mark included if it came to one
+    """
+
+    text: str
+    prompt: list[int]
+    tokens: list[int]
+
+
+def sample_responses(
+    model_folder: Path,
+    prompts: Sequence[Prompt],
+    *,
+    config: TrainingConfig,
+    seed: int,
+    check: Callable[[], None] | None = None,
+    report: Callable[[Mapping[str, float | str]], None] | None = None,
+) -> list[list[Sample]]:
+    """`config.samples` responses of the model at `model_folder` to every prompt.
+
+    check   called before each batch; it raises to stop
+    report  called after each batch with the share done
+    """
+    model = load_model(model_folder, dtype=inference_dtype(config))
+    tokenizer = load_tokenizer(model_folder)
+    return generate(model, tokenizer, prompts, config=config, seed=seed, check=check, report=report)
+
+
+def generate(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    prompts: Sequence[Prompt],
+    *,
+    config: TrainingConfig,
+    seed: int,
+    check: Callable[[], None] | None = None,
+    report: Callable[[Mapping[str, float | str]], None] | None = None,
+) -> list[list[Sample]]:
+    """As `sample_responses`, from a model in memory. Prompts of like length share a batch; over-long ones lose their
+    beginning. The global random state is left as it was.
+    """
+    room = config.max_length - config.max_new_tokens
+    encoded = [_encode(tokenizer, prompt)[-room:] for prompt in prompts]
+    order = sorted(range(len(prompts)), key=lambda index: len(encoded[index]))
+    found: dict[int, list[Sample]] = {}
+    size = max(1, config.batch_size // 2)
+    started = time.monotonic()
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        for begin in range(0, len(order), size):
+            if check is not None:
+                check()
+            block = order[begin : begin + size]
+            texts = _generate_block(model, tokenizer, [encoded[index] for index in block], config)
+            found |= dict(zip(block, texts, strict=True))
+            if report is not None:
+                done = len(found) / len(order)
+                report({"stage": "generate", "share": done, "seconds": time.monotonic() - started})
+    return [found[index] for index in range(len(prompts))]
+
+
+def _generate_block(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, block: list[list[int]], config: TrainingConfig
+) -> list[list[Sample]]:
+    batch = tokenizer.pad({"input_ids": block}, padding=True, padding_side="left", return_tensors="pt").to(model.device)
+    width = batch["input_ids"].shape[1]
+    with torch.inference_mode():
+        output = model.generate(
+            input_ids=batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            do_sample=True,
+            temperature=config.temperature,
+            top_k=0,
+            top_p=1.0,
+            num_return_sequences=config.samples,
+            max_new_tokens=config.max_new_tokens,
+            pad_token_id=tokenizer.pad_token_id,
+        )
+    samples = []
+    for row, answer in enumerate(output[:, width:].tolist()):
+        tokens = _until_end(answer, model.generation_config.eos_token_id)
+        text = str(tokenizer.decode(tokens, skip_special_tokens=True))
+        samples.append(Sample(text=text, prompt=block[row // config.samples], tokens=tokens))
+    return [samples[start : start + config.samples] for start in range(0, len(samples), config.samples)]
+
+
+def _until_end(tokens: list[int], ends: int | list[int] | None) -> list[int]:
+    """Generated ids up to and with the first end mark; what follows is padding."""
+    marks = {ends} if isinstance(ends, int) else set(ends or ())
+    stop = next((position + 1 for position, token in enumerate(tokens) if token in marks), len(tokens))
+    return tokens[:stop]
+
+
+def encode_pair(tokenizer: PreTrainedTokenizerBase, prompt: Prompt, response: str, *, max_length: int) -> Tokens:
+    """Token ids of a prompt and of a given response to it, end mark included; over-long ones lose their beginning."""
+    head = _encode(tokenizer, prompt)
+    whole = _encode(tokenizer, [*prompt, {"role": "assistant", "content": response}], prompt=False)
+    shared = next((i for i, (a, b) in enumerate(zip(head, whole, strict=False)) if a != b), len(head))
+    start = max(0, len(whole) - max_length)
+    return whole[start : max(shared, start + 1)], whole[max(shared, start + 1) :]
+
+
+def log_probs(
+    model: PreTrainedModel, rows: Sequence[Tokens], *, pad: int, batch_size: int = 8
+) -> list[tuple[float, int]]:
+    """(log-probability, tokens) of each response given its prompt, at temperature 1.
+
+    rows  token ids of prompt and response. Batches of like length, padded on the right; sums over tokens in float32
+    """
+    order = sorted(range(len(rows)), key=lambda index: len(rows[index][0]) + len(rows[index][1]))
+    found: dict[int, tuple[float, int]] = {}
+    for begin in range(0, len(order), batch_size):
+        block = order[begin : begin + batch_size]
+        sums, counts = _score_block(model, [rows[index] for index in block], pad=pad)
+        found |= {index: (sums[i], counts[i]) for i, index in enumerate(block)}
+    return [found[index] for index in range(len(rows))]
+
+
+def _score_block(model: PreTrainedModel, rows: Sequence[Tokens], *, pad: int) -> tuple[list[float], list[int]]:
+    width = max(len(prompt) + len(response) for prompt, response in rows)
+    ids = torch.full((len(rows), width), pad)
+    mask = torch.zeros((len(rows), width), dtype=torch.long)
+    answer = torch.zeros((len(rows), width), dtype=torch.bool)
+    for i, (prompt, response) in enumerate(rows):
+        stop = len(prompt) + len(response)
+        ids[i, :stop] = torch.tensor(prompt + response)
+        mask[i, :stop] = 1
+        answer[i, len(prompt) : stop] = True
+    ids, mask, answer = ids.to(model.device), mask.to(model.device), answer.to(model.device)
+    with torch.inference_mode():
+        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
+        chosen = torch.gather(logits, 2, ids[:, 1:, None]).squeeze(2) - torch.logsumexp(logits, dim=2)
+    kept = answer[:, 1:]
+    return (chosen * kept).sum(dim=1).tolist(), kept.sum(dim=1).tolist()
+
+
+def _encode(tokenizer: PreTrainedTokenizerBase, messages: Prompt, *, prompt: bool = True) -> list[int]:
+    plain = [{"role": str(message["role"]), "content": str(message["content"])} for message in messages]
+    return list(tokenizer.apply_chat_template(plain, add_generation_prompt=prompt, tokenize=True, return_dict=False))

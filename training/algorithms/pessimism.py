@@ -1,0 +1,185 @@
+"""Pessimism: the confidence set around the reward estimate, its bounds on a response, and the certificate.
+
+Everything speaks of offsets phi(x,a) - v(x), never of phi alone: a direction that all responses of a prompt share
+cannot be learned from comparisons and must not be charged.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_factor, eigvalsh, solve_triangular
+from scipy.stats import chi2
+
+from activelearning.algorithms.types import Floats
+
+Matrix = NDArray[np.floating[Any]]
+
+
+def confidence_radius(dimensions: int, *, delta: float, ridge: float, theta_norm: float) -> float:
+    """Radius of the confidence set at level 1 - delta.
+
+        radius = sqrt(chi2_{d, 1-delta}) + sqrt(ridge) ||theta||                              (after M11)
+
+    The first term is asymptotic in the labels, the second is the ridge's bias. Adaptive selection is not covered.
+    raises  ValueError  dimensions < 1, delta outside (0, 1), ridge or norm negative or not finite
+    """
+    if dimensions < 1 or not 0 < delta < 1:
+        raise ValueError("a radius needs a dimension and a delta strictly between 0 and 1")
+    if not (ridge >= 0 and theta_norm >= 0 and math.isfinite(ridge) and math.isfinite(theta_norm)):
+        raise ValueError("ridge and the norm of theta are finite and at least 0")
+    return float(math.sqrt(chi2.ppf(1 - delta, dimensions)) + math.sqrt(ridge) * theta_norm)
+
+
+@dataclass(frozen=True)
+class ConfidenceSet:
+    """C(radius) = { theta : (theta - theta_hat)' H (theta - theta_hat) <= radius^2 }        (M11)
+
+    theta        (d,)   float64  theta_hat, the reward MLE
+    information  (d, d) float64  H of the labels alone (never with offers in flight), symmetric positive definite
+    radius       float           >= 0; 0 holds theta_hat alone
+    raises       ValueError      shapes disagree, not finite, H not positive definite, radius < 0
+    """
+
+    theta: Floats
+    information: Floats
+    radius: float
+
+    def __post_init__(self) -> None:
+        d = self.theta.shape[0]
+        if self.theta.shape != (d,) or self.information.shape != (d, d):
+            raise ValueError(f"theta {self.theta.shape} and information {self.information.shape} disagree")
+        if not (np.isfinite(self.theta).all() and np.isfinite(self.information).all()):
+            raise ValueError("theta and information must be finite")
+        if not 0 <= self.radius < math.inf:
+            raise ValueError("the radius is finite and at least 0")
+        if not np.allclose(self.information, self.information.T, rtol=1e-8, atol=1e-10):
+            raise ValueError("the information matrix is not symmetric")
+        _ = self.factor
+
+    @cached_property
+    def factor(self) -> Floats:
+        """(d, d) L, lower triangular, with H = L L'."""
+        try:
+            lower, _ = cho_factor(self.information, lower=True)
+        except np.linalg.LinAlgError as error:
+            raise ValueError("the information matrix is not positive definite") from error
+        return np.tril(lower)
+
+    def means(self, offsets: Matrix) -> Floats:
+        """theta_hat'(phi - v).  offsets (m, d) -> (m,) float64"""
+        return np.asarray(offsets, dtype=np.float64) @ self.theta
+
+    def widths(self, offsets: Matrix) -> Floats:
+        """||phi - v||_{H^{-1}}, to be multiplied by the radius.  offsets (m, d) -> (m,) float64"""
+        solved = solve_triangular(self.factor, np.asarray(offsets, dtype=np.float64).T, lower=True)
+        return np.asarray(np.sqrt(np.square(solved).sum(axis=0)))
+
+    def penalties(self, offsets: Matrix) -> Floats:
+        """Gamma = radius ||phi - v||_{H^{-1}} of (M14).  offsets (m, d) -> (m,) float64, >= 0"""
+        return self.radius * self.widths(offsets)
+
+    def lower(self, offsets: Matrix) -> Floats:
+        """lcb of (M12): the least reward that any theta in the set gives.  offsets (m, d) -> (m,)"""
+        return self.means(offsets) - self.penalties(offsets)
+
+    def upper(self, offsets: Matrix) -> Floats:
+        """ucb of (M12): the greatest reward that any theta in the set gives.  offsets (m, d) -> (m,)"""
+        return self.means(offsets) + self.penalties(offsets)
+
+
+def reference_feature(features: Matrix) -> Floats:
+    """v of one prompt: the mean feature of responses that stand for the reference policy.
+
+    With exactly two responses v is their midpoint, both lie equally far from it, and pessimism cannot tell them apart:
+    widths then differ only if v comes from samples of the reference policy.
+    features  (k, d), k >= 1  ->  (d,) float64
+    """
+    if features.shape[0] == 0:
+        raise ValueError("a reference feature needs at least one response")
+    return np.asarray(features, dtype=np.float64).mean(axis=0)
+
+
+def choose(confidence: ConfidenceSet, features: Matrix, reference: Floats) -> int:
+    """The pointwise pessimistic policy argmax_a lcb(x,a) on one prompt; the first wins a tie.  features (k, d)"""
+    return int(np.argmax(confidence.lower(np.asarray(features, dtype=np.float64) - reference)))
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """What (M13) promises of a policy, on the event that theta* lies in the confidence set.
+
+    regret     float   E_x[ max_a ucb(x,a) - lcb(x, pi_hat(x)) ] over the prompts given
+    error      float   standard error of that mean over prompts, 0 for a single prompt
+    rate       float   2 radius E_x ||phi(x,a_hat) - v||_{H^{-1}}, a_hat the best response by the mean: the second line
+                       of (M13) with theta_hat in the place of the unknown theta*
+    radius     float
+    prompts    int
+    responses  float   mean number of responses over which the maximum runs: it bounds regret against these alone
+    sampled    bool    True if the responses are samples of a policy and not a closed list
+    """
+
+    regret: float
+    error: float
+    rate: float
+    radius: float
+    prompts: int
+    responses: float
+    sampled: bool
+
+
+def certify(
+    confidence: ConfidenceSet,
+    prompts: Iterable[tuple[Matrix, Floats]],
+    *,
+    chosen: Sequence[Sequence[int]],
+    sampled: bool = False,
+) -> Certificate:
+    """The certificate (M13) of a policy that answers prompt i with a uniform draw from the responses chosen[i].
+
+    prompts  of (k_i, d) features and the (d,) reference feature, one pair per prompt
+    chosen   the policy's answers to every prompt: one of a policy that chooses, its samples of one that generates.
+             Any policy may be certified; the pessimistic one has the least value
+    raises   ValueError   no prompts, or a choice too many or too few
+    """
+    gaps: list[float] = []
+    rates: list[float] = []
+    counts: list[int] = []
+    for (features, reference), answers in zip(prompts, chosen, strict=True):
+        offsets = np.asarray(features, dtype=np.float64) - reference
+        means, penalties = confidence.means(offsets), confidence.penalties(offsets)
+        gaps.append(float((means + penalties).max() - (means - penalties)[list(answers)].mean()))
+        rates.append(float(2 * penalties[int(means.argmax())]))
+        counts.append(offsets.shape[0])
+    if not gaps:
+        raise ValueError("a certificate needs at least one prompt")
+    error = float(np.std(gaps, ddof=1) / math.sqrt(len(gaps))) if len(gaps) > 1 else 0.0
+    return Certificate(
+        regret=float(np.mean(gaps)),
+        error=error,
+        rate=float(np.mean(rates)),
+        radius=confidence.radius,
+        prompts=len(gaps),
+        responses=float(np.mean(counts)),
+        sampled=sampled,
+    )
+
+
+def deficiency(information: Floats, *, ridge: float, least: float = 2.0) -> str | None:
+    """Why labels are too few to train on, or None.
+
+    H >= ridge I always. A direction in which H is below `least` times the ridge is known from the prior rather than
+    from people: a policy trained now would rest on it.
+    """
+    values = eigvalsh(information)
+    short = int((values < least * ridge).sum())
+    if short == 0:
+        return None
+    return (
+        f"{short} of {values.shape[0]} directions of the reward are barely labelled: the smallest eigenvalue of the "
+        f"information is {values[0]:.3g}, the ridge alone gives {ridge:.3g} and at least {least * ridge:.3g} is asked"
+    )
