@@ -6,6 +6,7 @@ from django.conf import settings
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.db.models import F, Q
+from django.db.models.functions import Round
 from django.utils.translation import gettext_lazy as _
 
 
@@ -56,6 +57,10 @@ class Campaign(models.Model):
     control_share = models.FloatField(default=0.10, validators=[MinValueValidator(0), MaxValueValidator(1)])
     repeat_share = models.FloatField(default=0.0, validators=[MinValueValidator(0), MaxValueValidator(0.5)])
     gold_share = models.FloatField(default=0.0, validators=[MinValueValidator(0), MaxValueValidator(0.5)])
+    qualification_size = models.PositiveIntegerField(default=0)
+    """Gold comparisons that a new teacher answers before working; 0 asks for no qualification."""
+    qualification_pass = models.FloatField(default=0.7, validators=[MinValueValidator(0), MaxValueValidator(1)])
+    """Share of them that must be right."""
     holdout_share = models.FloatField(default=0.10, validators=[MinValueValidator(0), MaxValueValidator(0.9)])
     overlap_limit = models.PositiveIntegerField(default=3, validators=[MinValueValidator(1)])
     """Designed judgements of one comparison by different teachers; slot 0 beside them is kept for control."""
@@ -85,7 +90,8 @@ class Campaign(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(
-                condition=Q(budget__isnull=True) | Q(budget__gte=F("reserved") + F("spent")),
+                # Rounded: SQLite adds decimals as floats, and 0.1 + 0.2 must fit into 0.3.
+                condition=Q(budget__isnull=True) | Q(budget__gte=Round(F("reserved") + F("spent"), precision=4)),
                 name="campaign_within_budget",
             ),
             models.CheckConstraint(condition=Q(reserved__gte=0) & Q(spent__gte=0), name="campaign_money_not_negative"),
@@ -100,7 +106,7 @@ class Campaign(models.Model):
 
 
 class GuidelineVersion(models.Model):
-    """What teachers are told. Never edited: a change is a new version, and each label knows the one it was given under."""
+    """What teachers are told. Never edited: a change is a new version, and each label knows the one it was under."""
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="guidelines")
     version = models.PositiveIntegerField()

@@ -123,6 +123,7 @@ class Comparison(models.Model):
         indexes = [
             models.Index(fields=["campaign", "id"]),
             models.Index(fields=["campaign"], condition=Q(gold_outcome__isnull=False), name="comparison_gold"),
+            models.Index(fields=["campaign"], condition=Q(is_tutorial=True), name="comparison_tutorial"),
         ]
 
 

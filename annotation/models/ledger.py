@@ -19,7 +19,8 @@ class LedgerEntry(models.Model):
 
     movement = models.UUIDField()
     account = models.CharField(max_length=16, choices=Account)
-    campaign = models.ForeignKey(Campaign, on_delete=models.PROTECT, related_name="ledger")
+    campaign = models.ForeignKey(Campaign, on_delete=models.SET_NULL, null=True, related_name="ledger")
+    """Null once the campaign was deleted: money that moved stays on the books."""
     teacher = models.ForeignKey(Teacher, on_delete=models.PROTECT, null=True, blank=True, related_name="ledger")
     label = models.ForeignKey(Label, on_delete=models.SET_NULL, null=True, blank=True, related_name="ledger")
     amount = models.DecimalField(max_digits=12, decimal_places=4)

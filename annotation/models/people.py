@@ -94,6 +94,11 @@ class Membership(models.Model):
     """What a label of this teacher costs, if other than the pool's pay."""
     capacity = models.PositiveIntegerField(null=True, blank=True)
     """Labels in all that this teacher gives; null is no limit."""
+    label_count = models.PositiveIntegerField(default=0)
+    """Labels given under these terms, in every campaign of the pool."""
+    day = models.DateField(null=True, blank=True)
+    """The day that `day_count` speaks of, in the teacher's time zone: for the pool's daily limit."""
+    day_count = models.PositiveIntegerField(default=0)
     categories = models.JSONField(default=list, blank=True)
     """Categories this teacher takes; empty means the pool's."""
     rationality = models.JSONField(default=dict, blank=True)
@@ -124,14 +129,25 @@ class Enrolment(models.Model):
     )
     label_count = models.PositiveIntegerField(default=0)
     skip_count = models.PositiveIntegerField(default=0)
+    working_since = models.DateTimeField(null=True, blank=True)
+    """When the stage became working: what was answered before may not be taken back."""
     earned = models.DecimalField(max_digits=10, decimal_places=4, default=0)
     day = models.DateField(null=True, blank=True)
-    """The day that `day_count` speaks of, for daily limits."""
+    """The day that `day_count` speaks of, in the teacher's time zone."""
     day_count = models.PositiveIntegerField(default=0)
     joined_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         constraints = [models.UniqueConstraint(fields=["campaign", "teacher"], name="enrolment_once")]
+
+    @property
+    def is_learning(self) -> bool:
+        return self.stage in (self.Stage.TUTORIAL, self.Stage.QUALIFICATION)
+
+    @property
+    def is_shut(self) -> bool:
+        """No offers: the guidelines are unread, or the qualification failed."""
+        return self.stage in (self.Stage.GUIDELINES, self.Stage.FAILED)
 
 
 def make_token() -> str:

@@ -1,0 +1,66 @@
+"""Who may see what: every view asks here first, and a stranger learns nothing, not even that a page exists."""
+
+from uuid import UUID
+
+from django.contrib.auth.models import AnonymousUser
+from django.db.models import QuerySet
+from django.http import Http404
+
+from annotation.models import Campaign, Membership, Role, Teacher, User
+
+AnyUser = User | AnonymousUser
+SHOWN_TO_TEACHERS = (Campaign.State.OPEN, Campaign.State.PAUSED, Campaign.State.CLOSED)
+
+
+def teacher_for(user: AnyUser, code: UUID | str) -> tuple[Campaign, Teacher]:
+    """The campaign, and the teacher that the user is in it. Raises Http404 for everybody else."""
+    if user.pk is None:
+        raise Http404
+    membership = (
+        Membership.objects.filter(
+            teacher__user_id=user.pk,
+            teacher__withdrawn_at__isnull=True,
+            status=Membership.Status.ACTIVE,
+            pool__campaigns__code=code,
+            pool__campaigns__state__in=SHOWN_TO_TEACHERS,
+        )
+        .select_related("teacher__user")
+        .first()
+    )
+    if membership is None:
+        raise Http404
+    return Campaign.objects.get(code=code), membership.teacher
+
+
+def campaign_for(user: AnyUser, code: UUID | str, role: str | None = None) -> Campaign:
+    """The campaign, if the user has the role in it: an admin has every role, and None asks for any. Else Http404."""
+    campaign = visible_campaigns(user, role=role).filter(code=code).first()
+    if campaign is None:
+        raise Http404
+    return campaign
+
+
+def visible_campaigns(user: AnyUser, role: str | None = None) -> QuerySet[Campaign]:
+    """Campaigns that the user helps to run; all of them for a superuser."""
+    if not isinstance(user, User) or not user.is_active:
+        return Campaign.objects.none()
+    if user.is_superuser:
+        return Campaign.objects.all()
+    held = Role.objects.filter(user=user)
+    if role is not None:
+        held = held.filter(name__in=(role, Role.Name.ADMIN))
+    return Campaign.objects.filter(pk__in=held.values("campaign"))
+
+
+def has_role(user: AnyUser, *, campaign: Campaign, role: str | None = None) -> bool:
+    return visible_campaigns(user, role=role).filter(pk=campaign.pk).exists()
+
+
+def taught_campaigns(user: AnyUser) -> QuerySet[Campaign]:
+    """Campaigns whose desk is open to the user."""
+    if user.pk is None:
+        return Campaign.objects.none()
+    pools = Membership.objects.filter(
+        teacher__user_id=user.pk, teacher__withdrawn_at__isnull=True, status=Membership.Status.ACTIVE
+    ).values("pool")
+    return Campaign.objects.filter(pools__in=pools, state__in=SHOWN_TO_TEACHERS).distinct()

@@ -1,0 +1,67 @@
+"""A campaign's money: reserved when offered, spent when answered, never more than the budget.
+
+Every change is one conditional UPDATE of the campaign's row, and comes last in its transaction: the row is shared by
+all teachers, so its lock is kept for no longer than the commit.
+"""
+
+from decimal import Decimal
+
+from django.db.models import DecimalField, F, Q, Value
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Round
+
+from annotation.models import Campaign, Membership
+
+FOUR_PLACES = Decimal("0.0001")
+
+
+def moved(field: str, amount: Decimal) -> Combinable:
+    """The field plus the amount. Rounded, because SQLite adds decimals as floats."""
+    return Round(
+        F(field) + Value(amount, output_field=DecimalField(max_digits=12, decimal_places=4)),
+        precision=4,
+        output_field=DecimalField(max_digits=12, decimal_places=4),
+    )
+
+
+def within_budget(amount: Decimal) -> Q:
+    total = Round(
+        F("reserved") + F("spent") + Value(amount, output_field=DecimalField(max_digits=12, decimal_places=4)),
+        precision=4,
+    )
+    return Q(budget__isnull=True) | Q(budget__gte=total)
+
+
+def reserve(campaign_id: int, amount: Decimal) -> bool:
+    """Promise so much to offers; False where the budget does not cover it."""
+    if not amount:
+        return True
+    fitting = Campaign.objects.filter(within_budget(amount), pk=campaign_id)
+    return fitting.update(reserved=moved("reserved", amount)) == 1
+
+
+def release(campaign_id: int, amount: Decimal) -> None:
+    """Give back what was promised to offers that nobody will answer."""
+    if amount:
+        Campaign.objects.filter(pk=campaign_id).update(reserved=moved("reserved", -amount))
+
+
+def room_left(campaign: Campaign) -> Decimal | None:
+    """What may still be promised; None without a budget."""
+    return None if campaign.budget is None else campaign.budget - campaign.reserved - campaign.spent
+
+
+def cost_of(membership: Membership, *, campaign: Campaign) -> Decimal:
+    """What an offer to this member reserves: the price of a label, and of the whole lease where hours are paid."""
+    price = membership.cost_per_label
+    if price is None:
+        price = membership.pool.pay_per_label + membership.pool.pay_per_hour * campaign.lease_seconds / 3600
+    return Decimal(price).quantize(FOUR_PLACES)
+
+
+def price_of(membership: Membership | None, *, reserved: Decimal, seconds: float) -> Decimal:
+    """What an answer costs: what was reserved, less the paid hours that it did not take."""
+    if membership is None or membership.cost_per_label is not None or not membership.pool.pay_per_hour:
+        return reserved
+    worked = membership.pool.pay_per_hour * Decimal(seconds) / 3600
+    return min(reserved, (membership.pool.pay_per_label + worked).quantize(FOUR_PLACES))

@@ -1,0 +1,132 @@
+"""A teacher's way into a campaign: guidelines, tutorial, qualification, work; and the gold comparisons on the way."""
+
+import random
+from decimal import Decimal
+
+from django.db import IntegrityError, transaction
+from django.db.models import Exists, OuterRef, QuerySet
+from django.utils import timezone
+
+from annotation.models import Campaign, Comparison, Enrolment, GuidelineVersion, Label, Offer, Teacher
+from annotation.services import budget
+from annotation.services.terms import members_of
+
+FIRST_IN_QUEUE = -1e9
+GOLD_CHOICE = 200
+"""Out of how many unseen gold comparisons one is drawn."""
+
+
+def enrol(*, campaign: Campaign, teacher: Teacher) -> Enrolment:
+    """The teacher's enrolment, opened at the guidelines where there is none yet."""
+    return Enrolment.objects.get_or_create(campaign=campaign, teacher=teacher)[0]
+
+
+@transaction.atomic
+def read_guidelines(*, enrolment: Enrolment, version: GuidelineVersion) -> Enrolment:
+    """The teacher confirms a version. The first confirmation opens the tutorial, the qualification, or work."""
+    Enrolment.objects.filter(pk=enrolment.pk).update(read_version=version)
+    if enrolment.stage == Enrolment.Stage.GUIDELINES:
+        _move(enrolment, Enrolment.Stage.TUTORIAL)
+        advance_enrolment(campaign=enrolment.campaign, enrolment=enrolment)
+    enrolment.refresh_from_db()
+    return enrolment
+
+
+def advance_enrolment(*, campaign: Campaign, enrolment: Enrolment) -> None:
+    """Move on from the tutorial when it is answered, and from the qualification when it is decided."""
+    if enrolment.stage == Enrolment.Stage.TUTORIAL and not _is_waiting(campaign, enrolment):
+        has_exam = campaign.qualification_size > 0 and _golds(campaign).exists()
+        _move(enrolment, Enrolment.Stage.QUALIFICATION if has_exam else Enrolment.Stage.WORKING)
+    if enrolment.stage == Enrolment.Stage.QUALIFICATION:
+        answered, right = qualification_score(campaign=campaign, teacher=enrolment.teacher)
+        if answered >= campaign.qualification_size or not _is_waiting(campaign, enrolment):
+            is_passed = right >= campaign.qualification_pass * answered
+            _move(enrolment, Enrolment.Stage.WORKING if is_passed else Enrolment.Stage.FAILED)
+
+
+def qualification_score(*, campaign: Campaign, teacher: Teacher) -> tuple[int, int]:
+    """Gold comparisons that the teacher answered, and how many of them as they should be."""
+    golds = Label.objects.filter(
+        campaign=campaign, teacher=teacher, arm=Offer.Arm.GOLD, state=Label.State.CURRENT
+    ).select_related("comparison")
+    marks = [label.outcome == label.comparison.gold_outcome for label in golds]
+    return len(marks), sum(marks)
+
+
+def _move(enrolment: Enrolment, stage: Enrolment.Stage) -> None:
+    """From the stage that was seen, and no other: two tabs move on once."""
+    since = timezone.now() if stage == Enrolment.Stage.WORKING else None
+    Enrolment.objects.filter(pk=enrolment.pk, stage=enrolment.stage).update(stage=stage, working_since=since)
+    enrolment.stage, enrolment.working_since = stage, since
+
+
+def _golds(campaign: Campaign) -> QuerySet[Comparison]:
+    return Comparison.objects.filter(campaign=campaign, is_active=True, gold_outcome__isnull=False, is_tutorial=False)
+
+
+def _unseen(campaign: Campaign, enrolment: Enrolment) -> QuerySet[Comparison]:
+    """Lessons of the stage that the teacher has neither answered, skipped nor waiting."""
+    if enrolment.stage == Enrolment.Stage.TUTORIAL:
+        lessons = Comparison.objects.filter(campaign=campaign, is_active=True, is_tutorial=True)
+    else:
+        lessons = _golds(campaign)
+    seen = Offer.objects.filter(
+        comparison=OuterRef("pk"), teacher=enrolment.teacher_id, state__in=(*Offer.TAKEN, Offer.State.SKIPPED)
+    )
+    return lessons.exclude(Exists(seen)).order_by("pk")
+
+
+def _waiting_lesson(campaign: Campaign, enrolment: Enrolment) -> Offer | None:
+    arm = Offer.Arm.TUTORIAL if enrolment.stage == Enrolment.Stage.TUTORIAL else Offer.Arm.GOLD
+    return Offer.objects.filter(campaign=campaign, teacher=enrolment.teacher_id, arm=arm, state__in=Offer.LIVE).first()
+
+
+def _is_waiting(campaign: Campaign, enrolment: Enrolment) -> bool:
+    return _waiting_lesson(campaign, enrolment) is not None or _unseen(campaign, enrolment).exists()
+
+
+def wants_gold(campaign: Campaign, enrolment: Enrolment) -> bool:
+    """Whether the teacher's next offer is a gold one, by a draw that a reload repeats."""
+    return campaign.gold_share > 0 and _draw(campaign, enrolment).random() < campaign.gold_share
+
+
+def _draw(campaign: Campaign, enrolment: Enrolment) -> random.Random:
+    return random.Random(
+        f"{campaign.seed}:{enrolment.teacher_id}:{enrolment.label_count}:{enrolment.skip_count}:{enrolment.stage}"
+    )
+
+
+def next_lesson(*, campaign: Campaign, teacher: Teacher, enrolment: Enrolment) -> Offer | None:
+    """A tutorial or gold offer at the head of the queue: the one that waits, or a new one. None where all are seen.
+
+    Lessons before work are not paid; gold among the work is paid like the rest, and left out where the budget ends.
+    """
+    if waiting := _waiting_lesson(campaign, enrolment):
+        return waiting
+    unseen = list(_unseen(campaign, enrolment)[:GOLD_CHOICE])
+    if not unseen:
+        return None
+    draw = _draw(campaign, enrolment)
+    is_tutorial = enrolment.stage == Enrolment.Stage.TUTORIAL
+    membership = members_of(campaign).filter(teacher=teacher).first()
+    cost = Decimal(0)
+    if membership is not None and not enrolment.is_learning:
+        cost = budget.cost_of(membership, campaign=campaign)
+    try:
+        with transaction.atomic():
+            offer = Offer.objects.create(
+                campaign=campaign,
+                comparison=unseen[0] if is_tutorial else draw.choice(unseen),
+                teacher=teacher,
+                membership=membership,
+                arm=Offer.Arm.TUTORIAL if is_tutorial else Offer.Arm.GOLD,
+                b_first=draw.random() < 0.5,
+                rank=FIRST_IN_QUEUE,
+                cost=cost,
+            )
+            if budget.reserve(campaign.pk, cost):
+                return offer
+            transaction.set_rollback(True)
+            return None
+    except IntegrityError:  # offer_one_per_teacher: another tab made it
+        return _waiting_lesson(campaign, enrolment)

@@ -1,0 +1,342 @@
+"""Labels: an answer is one label, however often it is sent; an edit supersedes, an undo retracts, nothing is lost.
+
+The counters of teacher, member and campaign, the money and the ledger move in the label's own transaction.
+"""
+
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import Case, F, PositiveIntegerField, Q, Value, When
+from django.db.models.functions import Greatest
+from django.utils import timezone
+
+from annotation.models import Campaign, Enrolment, GuidelineVersion, Label, LedgerEntry, Membership, Offer, Teacher
+from annotation.services import budget
+from annotation.services.enrolments import advance_enrolment
+from annotation.services.ledger import record_movement
+from annotation.services.rankings import choice_from_ranking
+from annotation.services.refusals import (
+    AlreadyLabelled,
+    BudgetSpent,
+    CampaignNotOpen,
+    InvalidAnswer,
+    NotAllowed,
+    OfferLapsed,
+    OfferNotHeld,
+)
+from annotation.services.terms import today
+
+ANSWERING = (Campaign.State.OPEN, Campaign.State.PAUSED)
+"""A pause stops offers; what a teacher holds when it comes may still be answered."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the teacher said, as shown."""
+
+    choice: str
+    strength: int | None = None
+    criteria: dict[str, str] = field(default_factory=dict)
+    ranking: list[list[int]] | None = None
+    reason: str = ""
+    is_flagged: bool = False
+
+    def is_in(self, label: Label) -> bool:
+        return self == Answer(
+            label.choice, label.strength, label.criteria, label.ranking, label.reason, label.is_flagged
+        )
+
+
+def _read_answer(
+    offer: Offer,
+    *,
+    choice: str,
+    strength: int | None,
+    criteria: dict[str, str] | None,
+    ranking: list[list[int]] | None,
+    reason: str,
+    is_flagged: bool,
+) -> Answer:
+    """The answer, checked against the question. Raises InvalidAnswer."""
+    if ranking is not None:
+        choice = choice_from_ranking(offer, ranking)
+    choices = set(Label.Choice.values)
+    if choice not in choices or not set((criteria or {}).values()) <= choices:
+        raise InvalidAnswer
+    if strength is not None and strength not in (1, 2, 3):
+        raise InvalidAnswer
+    if choice in (Label.Choice.TIE, Label.Choice.BOTH_BAD):
+        strength = None
+    return Answer(choice, strength, dict(criteria or {}), ranking, reason, is_flagged)
+
+
+# Answering ------------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def record_label(
+    *,
+    offer: Offer,
+    choice: str,
+    strength: int | None = None,
+    criteria: dict[str, str] | None = None,
+    ranking: list[list[int]] | None = None,
+    reason: str = "",
+    is_flagged: bool = False,
+    guidelines: GuidelineVersion | None = None,
+) -> Label:
+    """Take the answer to a held offer. The same answer again gives the same label.
+
+    The conditional UPDATE of the offer decides who wins: a second submit waits for its row, finds it answered, and
+    reads the first one's label. The campaign's row, which everybody shares, is locked last.
+
+    Raises OfferLapsed, OfferNotHeld, AlreadyLabelled, BudgetSpent, CampaignNotOpen, InvalidAnswer.
+    """
+    offer = Offer.objects.select_related("campaign", "membership__pool", "teacher__user").get(pk=offer.pk)
+    answer = _read_answer(
+        offer,
+        choice=choice,
+        strength=strength,
+        criteria=criteria,
+        ranking=ranking,
+        reason=reason,
+        is_flagged=is_flagged,
+    )
+    now = timezone.now()
+    reserved = _take(offer, now=now)
+    if reserved is None:
+        return _known_label(offer, answer)
+    if offer.campaign.state not in ANSWERING:
+        raise CampaignNotOpen
+    enrolment, _is_new = Enrolment.objects.get_or_create(
+        campaign_id=offer.campaign_id,
+        teacher_id=offer.teacher_id,
+        defaults={"stage": Enrolment.Stage.WORKING, "working_since": now},
+    )
+    seconds = (now - (offer.held_at or now)).total_seconds()
+    price = budget.price_of(offer.membership, reserved=offer.cost, seconds=seconds)
+    label = Label.objects.create(
+        campaign_id=offer.campaign_id,
+        offer=offer,
+        comparison_id=offer.comparison_id,
+        teacher_id=offer.teacher_id,
+        guidelines_id=guidelines.pk if guidelines is not None else enrolment.read_version_id,
+        arm=offer.arm,
+        b_first=offer.b_first,
+        choice=answer.choice,
+        strength=answer.strength,
+        criteria=answer.criteria,
+        ranking=answer.ranking,
+        reason=answer.reason,
+        is_flagged=answer.is_flagged,
+        seconds=seconds,
+        cost=price,
+    )
+    _pay(label, offer=offer, price=price)
+    _count(offer, labels=1, price=price, day=today(offer.teacher, now=now))
+    if enrolment.is_learning:
+        advance_enrolment(campaign=offer.campaign, enrolment=enrolment)
+    _settle(offer, labels=1, reserved=-reserved, spent=price)
+    return label
+
+
+def _take(offer: Offer, *, now: datetime) -> Decimal | None:
+    """Move the offer to answered. Returns the money that was reserved for it, None where it is answered already.
+
+    A late answer follows the campaign's policy: accepted while the slot is still free, which the constraints decide.
+    """
+    this = Offer.objects.filter(pk=offer.pk)
+    answered = {"state": Offer.State.ANSWERED, "closed_at": now, "draft": None}
+    if this.filter(state=Offer.State.HELD, held_until__gt=now).update(**answered):
+        return offer.cost
+    offer.state = this.values_list("state", flat=True).get()
+    if offer.state == Offer.State.ANSWERED:
+        return None
+    if offer.state not in (Offer.State.HELD, Offer.State.LAPSED) or offer.held_at is None:
+        raise OfferNotHeld
+    if offer.campaign.late_policy == Campaign.LatePolicy.REFUSE:
+        raise OfferLapsed
+    if this.filter(state=Offer.State.HELD).update(**answered):
+        return offer.cost
+    try:
+        with transaction.atomic():
+            if this.filter(state=Offer.State.LAPSED).update(**answered):
+                return Decimal(0)
+    except IntegrityError:  # offer_one_per_slot or offer_one_per_teacher: the place was given away
+        raise OfferLapsed from None
+    return None
+
+
+def _known_label(offer: Offer, answer: Answer) -> Label:
+    """The label that this answer already is. Raises AlreadyLabelled where the offer was answered otherwise."""
+    for label in Label.objects.filter(offer=offer).order_by("-id"):
+        if label.state in (Label.State.CURRENT, Label.State.SUPERSEDED) and answer.is_in(label):
+            return label
+    raise AlreadyLabelled
+
+
+def _pay(label: Label, *, offer: Offer, price: Decimal, memo: str = "") -> None:
+    """Owe the teacher the price; a negative one takes it back."""
+    owing, owed = LedgerEntry.Account.CAMPAIGN, LedgerEntry.Account.TEACHER
+    record_movement(
+        giver=owing if price > 0 else owed,
+        taker=owed if price > 0 else owing,
+        amount=abs(price),
+        campaign_id=offer.campaign_id,
+        teacher_id=offer.teacher_id,
+        currency=offer.membership.pool.currency if offer.membership is not None else "EUR",
+        label_id=label.pk,
+        memo=memo,
+    )
+
+
+def _count(offer: Offer, *, labels: int, price: Decimal, day: date) -> None:
+    """The teacher's counters: their own rows, so that nobody else waits."""
+    if labels > 0:
+        day_count = Case(
+            When(day=day, then=F("day_count") + labels), default=Value(labels), output_field=PositiveIntegerField()
+        )
+    else:
+        day_count = Case(When(day=day, then=Greatest(F("day_count") + labels, 0)), default=F("day_count"))
+    counted: dict[str, Any] = {"label_count": F("label_count") + labels, "day_count": day_count}
+    if labels > 0:
+        counted["day"] = day
+    if offer.membership_id is not None:
+        Membership.objects.filter(pk=offer.membership_id).update(**counted)
+    Enrolment.objects.filter(campaign_id=offer.campaign_id, teacher_id=offer.teacher_id).update(
+        **counted, earned=budget.moved("earned", price)
+    )
+
+
+def _settle(offer: Offer, *, labels: int, reserved: Decimal, spent: Decimal) -> None:
+    """The campaign's counters and money, in one UPDATE, last. Raises BudgetSpent and so undoes the rest."""
+    fitting = Campaign.objects.filter(pk=offer.campaign_id)
+    if reserved + spent > 0:
+        fitting = fitting.filter(budget.within_budget(reserved + spent))
+    changes: dict[str, Any] = {
+        "label_count": F("label_count") + labels,
+        "label_version": F("label_version") + 1,
+    }
+    if reserved:
+        changes["reserved"] = budget.moved("reserved", reserved)
+    if spent:
+        changes["spent"] = budget.moved("spent", spent)
+    if not fitting.update(**changes):
+        raise BudgetSpent
+
+
+# Changing -------------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def edit_label(
+    *,
+    label: Label,
+    choice: str,
+    strength: int | None = None,
+    criteria: dict[str, str] | None = None,
+    ranking: list[list[int]] | None = None,
+    reason: str = "",
+    is_flagged: bool = False,
+    guidelines: GuidelineVersion | None = None,
+) -> Label:
+    """A new current label in place of this one, which stays as superseded. The same edit twice is one edit; pay stays.
+
+    Raises AlreadyLabelled where another edit came first, NotAllowed where the label was retracted or withdrawn or
+    answered a lesson, CampaignNotOpen, InvalidAnswer.
+    """
+    offer = Offer.objects.select_related("campaign", "teacher").get(pk=label.offer_id)
+    answer = _read_answer(
+        offer,
+        choice=choice,
+        strength=strength,
+        criteria=criteria,
+        ranking=ranking,
+        reason=reason,
+        is_flagged=is_flagged,
+    )
+    if offer.campaign.state not in ANSWERING:
+        raise CampaignNotOpen
+    if not _may_change(label):
+        raise NotAllowed
+    if not Label.objects.filter(pk=label.pk, state=Label.State.CURRENT).update(
+        state=Label.State.SUPERSEDED, changed_at=timezone.now()
+    ):
+        return _known_edit(label, answer)
+    edited = Label.objects.create(
+        campaign_id=label.campaign_id,
+        offer=offer,
+        comparison_id=label.comparison_id,
+        teacher_id=label.teacher_id,
+        guidelines_id=guidelines.pk if guidelines is not None else label.guidelines_id,
+        arm=label.arm,
+        b_first=label.b_first,
+        choice=answer.choice,
+        strength=answer.strength,
+        criteria=answer.criteria,
+        ranking=answer.ranking,
+        reason=answer.reason,
+        is_flagged=answer.is_flagged,
+        seconds=label.seconds,
+        cost=label.cost,
+        supersedes=label,
+    )
+    _settle(offer, labels=0, reserved=Decimal(0), spent=Decimal(0))
+    return edited
+
+
+def _known_edit(label: Label, answer: Answer) -> Label:
+    label.refresh_from_db()
+    edited = Label.objects.filter(supersedes=label).first()
+    if label.state != Label.State.SUPERSEDED or edited is None:
+        raise NotAllowed
+    if not answer.is_in(edited):
+        raise AlreadyLabelled
+    return edited
+
+
+def _may_change(label: Label) -> bool:
+    """Lessons are marked once: no going back after the feedback."""
+    if label.arm == Offer.Arm.TUTORIAL:
+        return False
+    if label.arm != Offer.Arm.GOLD:
+        return True
+    working = Enrolment.objects.filter(
+        campaign_id=label.campaign_id, teacher_id=label.teacher_id, stage=Enrolment.Stage.WORKING
+    )
+    return working.filter(Q(working_since__isnull=True) | Q(working_since__lte=label.created_at)).exists()
+
+
+@transaction.atomic
+def undo_label(*, campaign: Campaign, teacher: Teacher) -> Offer | None:
+    """Take back the teacher's last label: it is retracted, its offer held again, its pay reversed.
+
+    What the teacher holds at the moment goes back to the head of the queue. None where there is nothing to take back.
+
+    Raises CampaignNotOpen, BudgetSpent.
+    """
+    if not campaign.is_open:
+        raise CampaignNotOpen
+    label = Label.objects.filter(campaign=campaign, teacher=teacher, state=Label.State.CURRENT).order_by("-id").first()
+    if label is None or not _may_change(label):
+        return None
+    now = timezone.now()
+    until = now + timedelta(seconds=campaign.lease_seconds)
+    Offer.objects.filter(campaign=campaign, teacher=teacher, state=Offer.State.HELD).update(
+        state=Offer.State.QUEUED, held_at=None, held_until=None
+    )
+    if not Offer.objects.filter(pk=label.offer_id, state=Offer.State.ANSWERED).update(
+        state=Offer.State.HELD, held_at=now, held_until=until, closed_at=None
+    ):
+        return None  # another tab was quicker
+    Label.objects.filter(pk=label.pk, state=Label.State.CURRENT).update(state=Label.State.RETRACTED, changed_at=now)
+    offer = Offer.objects.select_related(
+        "membership__pool", "comparison__conversation", "comparison__a", "comparison__b"
+    ).get(pk=label.offer_id)
+    _pay(label, offer=offer, price=-label.cost, memo="undone")
+    _count(offer, labels=-1, price=-label.cost, day=today(teacher, now=now))
+    _settle(offer, labels=-1, reserved=offer.cost, spent=-label.cost)
+    return offer

@@ -1,0 +1,309 @@
+"""The life of an offer: queued, held, then answered, skipped, lapsed or withdrawn.
+
+Every step is a conditional UPDATE whose row count says who won; the constraints of `Offer` are the contract behind it.
+Locks are taken in one order everywhere, offers before people before the campaign, so that no two steps wait for each
+other.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from uuid import uuid4
+
+from django.db import IntegrityError, connection, transaction
+from django.db.models import Case, F, Q, QuerySet, When
+from django.utils import timezone
+
+from annotation.models import Campaign, Comparison, Enrolment, Membership, Offer, Teacher
+from annotation.services import budget
+from annotation.services.enrolments import advance_enrolment, next_lesson, wants_gold
+from annotation.services.refusals import BudgetSpent, CampaignNotOpen, OfferNotHeld
+from annotation.services.terms import has_room
+
+CLAIM_TRIES = 5
+LAPSE_BATCH = 500
+
+
+@dataclass(frozen=True)
+class OfferDraft:
+    """An offer that somebody upstairs would like to make."""
+
+    comparison_id: int
+    teacher_id: int
+    membership_id: int | None
+    arm: str
+    rank: float
+    cost: Decimal
+    b_first: bool
+    """The order shown, drawn by whoever drafts."""
+    replaces_id: int | None = None
+
+
+# Queueing -------------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def queue_offers(*, campaign: Campaign, drafts: Sequence[OfferDraft]) -> list[Offer | None]:
+    """Put the drafts on their teachers' queues; None for each that a constraint, the terms or the budget refuses.
+
+    Seven statements, however many drafts. Rows go in with ON CONFLICT DO NOTHING: a place that somebody else takes in
+    the same moment costs the one draft and not the batch. Where the money ends, the drafts of smallest rank stay.
+
+    Raises CampaignNotOpen.
+    """
+    if not Campaign.objects.filter(pk=campaign.pk, state=Campaign.State.OPEN).exists():
+        raise CampaignNotOpen
+    chosen = _place(campaign, drafts)
+    # In one order, so that two batches with places in common never wait for each other.
+    Offer.objects.bulk_create(
+        sorted(chosen.values(), key=lambda offer: (offer.comparison_id, offer.teacher_id)), ignore_conflicts=True
+    )
+    stored = {offer.code: offer for offer in Offer.objects.filter(code__in=[offer.code for offer in chosen.values()])}
+    _reserve_or_drop(campaign, stored)
+    return [stored.get(chosen[index].code) if index in chosen else None for index in range(len(drafts))]
+
+
+def _place(campaign: Campaign, drafts: Sequence[OfferDraft]) -> dict[int, Offer]:
+    """Drafts that look possible as unsaved offers, by index, each in a free slot of its comparison."""
+    comparison_ids = {draft.comparison_id for draft in drafts}
+    askable = set(
+        Comparison.objects.filter(pk__in=comparison_ids, campaign=campaign, is_active=True).values_list("pk", flat=True)
+    )
+    members = set(
+        Membership.objects.filter(
+            pk__in={draft.membership_id for draft in drafts if draft.membership_id},
+            status=Membership.Status.ACTIVE,
+            teacher__withdrawn_at__isnull=True,
+        ).values_list("pk", "teacher_id")
+    )
+    slots: dict[int, set[int]] = defaultdict(set)
+    met: set[tuple[int, int, bool]] = set()
+    taken = Offer.objects.filter(comparison_id__in=comparison_ids).filter(
+        Q(state__in=Offer.TAKEN) | Q(state=Offer.State.SKIPPED)
+    )
+    for comparison_id, teacher_id, arm, slot, state in taken.values_list(
+        "comparison_id", "teacher_id", "arm", "slot", "state"
+    ):
+        met.add((comparison_id, teacher_id, arm == Offer.Arm.REPEAT))
+        if slot is not None and state != Offer.State.SKIPPED:
+            slots[comparison_id].add(slot)
+
+    placed: dict[int, Offer] = {}
+    for index in sorted(range(len(drafts)), key=lambda index: drafts[index].rank):
+        draft = drafts[index]
+        pair = (draft.comparison_id, draft.teacher_id, draft.arm == Offer.Arm.REPEAT)
+        slot = _free_slot(draft.arm, slots[draft.comparison_id], limit=campaign.overlap_limit)
+        is_member = draft.membership_id is None or (draft.membership_id, draft.teacher_id) in members
+        if draft.comparison_id not in askable or pair in met or not is_member or slot == FULL:
+            continue
+        met.add(pair)
+        if slot is not None:
+            slots[draft.comparison_id].add(slot)
+        placed[index] = Offer(
+            code=uuid4(),
+            campaign=campaign,
+            comparison_id=draft.comparison_id,
+            teacher_id=draft.teacher_id,
+            membership_id=draft.membership_id,
+            arm=draft.arm,
+            slot=slot,
+            b_first=draft.b_first,
+            rank=draft.rank,
+            cost=Decimal(draft.cost).quantize(budget.FOUR_PLACES),
+            replaces_id=draft.replaces_id,
+        )
+    return placed
+
+
+FULL = -1
+
+
+def _free_slot(arm: str, taken: set[int], *, limit: int) -> int | None:
+    """0 for control, the smallest free of 1..limit for designed, None for arms without slots; FULL if none is free."""
+    if arm == Offer.Arm.CONTROL:
+        return FULL if 0 in taken else 0
+    if arm == Offer.Arm.DESIGNED:
+        return next((slot for slot in range(1, limit + 1) if slot not in taken), FULL)
+    return None
+
+
+def _reserve_or_drop(campaign: Campaign, stored: dict[Any, Offer]) -> None:
+    """Reserve the money of the stored offers; those beyond the budget are taken out again. The campaign comes last."""
+    total = sum((offer.cost for offer in stored.values()), Decimal(0))
+    if budget.reserve(campaign.pk, total):
+        return
+    locked = Campaign.objects.select_for_update().get(pk=campaign.pk)
+    room = budget.room_left(locked) or Decimal(0)
+    dropped = []
+    for offer in sorted(stored.values(), key=lambda offer: (offer.rank, offer.pk)):
+        if offer.cost <= room:
+            room -= offer.cost
+        else:
+            dropped.append(offer)
+    Offer.objects.filter(pk__in=[offer.pk for offer in dropped]).delete()
+    for offer in dropped:
+        del stored[offer.code]
+    if not budget.reserve(campaign.pk, sum((offer.cost for offer in stored.values()), Decimal(0))):
+        raise BudgetSpent
+
+
+# Claiming -------------------------------------------------------------------------------------------------------------
+
+
+def claim_offer(*, campaign: Campaign, teacher: Teacher) -> Offer | None:
+    """What to put before the teacher: the offer already held, else a lesson that is due, else the queue's head.
+
+    A held offer comes back with the lease that it has; one past its end, which nobody swept yet, gets a new lease. None
+    where nothing waits: `terms.reason_to_rest` says why. Costs the same with ten comparisons and with a million.
+    """
+    if not campaign.is_open or teacher.withdrawn_at is not None:
+        return None
+    enrolment = Enrolment.objects.filter(campaign=campaign, teacher=teacher).first()
+    if enrolment is not None and enrolment.is_learning:
+        advance_enrolment(campaign=campaign, enrolment=enrolment)
+    if enrolment is not None and enrolment.is_shut:
+        return None
+    for _attempt in range(CLAIM_TRIES):
+        head = _head(campaign, teacher, enrolment)
+        if head is None:
+            return None
+        if head.state == Offer.State.HELD and head.held_until is not None and head.held_until > timezone.now():
+            return head
+        if not has_room(head.membership, teacher=teacher):
+            return None
+        if _hold(head, lease=campaign.lease_seconds):
+            return head
+    return None
+
+
+def _head(campaign: Campaign, teacher: Teacher, enrolment: Enrolment | None) -> Offer | None:
+    """The held offer, a lesson that is due, or the first in the queue; with all that its page shows, in one query."""
+    live = (
+        Offer.objects.filter(campaign=campaign, teacher=teacher, state__in=Offer.LIVE)
+        .exclude(membership__status__in=(Membership.Status.SUSPENDED, Membership.Status.DEPARTED))
+        .select_related("comparison__conversation", "comparison__a", "comparison__b", "membership__pool")
+        .annotate(place=Case(When(state=Offer.State.HELD, then=0), default=1))
+        .order_by("place", "rank", "pk")
+    )
+    head = live.first()
+    if enrolment is None or (head is not None and head.state == Offer.State.HELD):
+        return head
+    if enrolment.is_learning or wants_gold(campaign, enrolment):
+        lesson = next_lesson(campaign=campaign, teacher=teacher, enrolment=enrolment)
+        if lesson is not None:
+            return live.filter(pk=lesson.pk).first()
+    return None if enrolment.is_learning else head
+
+
+def _hold(offer: Offer, *, lease: int) -> bool:
+    """Queued, or held past its end, to held. False where somebody was quicker, or the teacher holds another one."""
+    now = timezone.now()
+    until = now + timedelta(seconds=lease)
+    claimable = Offer.objects.filter(pk=offer.pk).filter(
+        Q(state=Offer.State.QUEUED) | Q(state=Offer.State.HELD, held_until__lte=now)
+    )
+    try:
+        with transaction.atomic():
+            is_held = claimable.update(state=Offer.State.HELD, held_at=now, held_until=until) == 1
+    except IntegrityError:  # offer_one_held_per_teacher: another tab of the same teacher claimed in the same moment
+        return False
+    if is_held:
+        offer.state, offer.held_at, offer.held_until = Offer.State.HELD, now, until
+    return is_held
+
+
+def hold_offer(*, offer: Offer) -> Offer:
+    """Hold this one of the teacher's queue. Raises OfferNotHeld where it is not there, or another one is held."""
+    if not _hold(offer, lease=offer.campaign.lease_seconds):
+        offer.refresh_from_db()
+        if offer.state != Offer.State.HELD:
+            raise OfferNotHeld
+    return offer
+
+
+def save_draft(*, offer: Offer, draft: dict[str, Any]) -> bool:
+    """Keep a half-written answer with the held offer; False where it is no longer held."""
+    return Offer.objects.filter(pk=offer.pk, state=Offer.State.HELD).update(draft=draft) == 1
+
+
+# Closing --------------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def skip_offer(*, offer: Offer, reason: str = "") -> Offer:
+    """The teacher passes: slot and money are free again. Skipping twice is skipping once.
+
+    Raises OfferNotHeld where the offer was answered, lapsed or withdrawn.
+    """
+    now = timezone.now()
+    if _close(Q(pk=offer.pk), state=Offer.State.SKIPPED, now=now, skip_reason=reason[:500]):
+        Enrolment.objects.filter(campaign_id=offer.campaign_id, teacher_id=offer.teacher_id).update(
+            skip_count=F("skip_count") + 1
+        )
+        budget.release(offer.campaign_id, offer.cost)
+    offer.refresh_from_db()
+    if offer.state != Offer.State.SKIPPED:
+        raise OfferNotHeld
+    return offer
+
+
+def withdraw_offers(*, offers: Iterable[Offer], also_held: bool = False) -> int:
+    """Take queued offers back, and the held ones too where asked. Those already claimed meanwhile stay as they are."""
+    states = Offer.LIVE if also_held else (Offer.State.QUEUED,)
+    ids = sorted(offer.pk for offer in offers)
+    return sum(
+        _close_batch(
+            Offer.objects.filter(pk__in=ids[start : start + LAPSE_BATCH], state__in=states),
+            state=Offer.State.WITHDRAWN,
+        )
+        for start in range(0, len(ids), LAPSE_BATCH)
+    )
+
+
+def lapse_offers(*, now: datetime | None = None) -> int:
+    """Free what nobody works on: offers held past their end, and queues of people who went away a lease ago.
+
+    In batches of 500, each its own short transaction; rows that somebody answers at this moment are left to them.
+    """
+    now = now or timezone.now()
+    lapsed = 0
+    while count := _close_batch(
+        Offer.objects.filter(state=Offer.State.HELD, held_until__lt=now), state=Offer.State.LAPSED
+    ):
+        lapsed += count
+    for campaign in Campaign.objects.filter(state__in=(Campaign.State.OPEN, Campaign.State.PAUSED)):
+        since = now - timedelta(seconds=campaign.lease_seconds)
+        hoarded = Offer.objects.filter(
+            Q(teacher__last_seen__isnull=True) | Q(teacher__last_seen__lt=since),
+            campaign=campaign,
+            state=Offer.State.QUEUED,
+            created_at__lt=since,
+            teacher__kind=Teacher.Kind.HUMAN,
+        )
+        while count := _close_batch(hoarded, state=Offer.State.LAPSED):
+            lapsed += count
+    return lapsed
+
+
+@transaction.atomic
+def _close_batch(offers: QuerySet[Offer], *, state: Offer.State) -> int:
+    """Close up to a batch of live offers and release their money. Returns how many there were."""
+    if connection.features.has_select_for_update_skip_locked:
+        offers = offers.select_for_update(of=("self",), skip_locked=True)
+    rows = list(offers.only("pk", "campaign_id", "cost").order_by("pk")[:LAPSE_BATCH])
+    _close(Q(pk__in=[offer.pk for offer in rows]), state=state, now=timezone.now())
+    money: dict[int, Decimal] = defaultdict(Decimal)
+    for offer in rows:
+        money[offer.campaign_id] += offer.cost
+    for campaign_id in sorted(money):
+        budget.release(campaign_id, money[campaign_id])
+    return len(rows)
+
+
+def _close(which: Q, *, state: Offer.State, now: datetime, skip_reason: str = "") -> int:
+    return Offer.objects.filter(which, state__in=Offer.LIVE).update(
+        state=state, closed_at=now, skip_reason=skip_reason, draft=None
+    )
