@@ -1,0 +1,96 @@
+"""Policy gradient with the lower confidence bound as reward: TRL's RLOO, which keeps KL(pi || pi_0) in the reward.
+
+    maximise  E_{a ~ pi}[ lcb(x,a) ] - kl_weight KL(pi || pi_0)
+
+RLOO (2402.14740) rather than GRPO: its baseline, the mean of the other samples, leaves the gradient unbiased, while
+GRPO divides by the group's spread and so changes what kl_weight means from prompt to prompt.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from accelerate import PartialState
+from datasets import Dataset
+from trl import RLOOConfig, RLOOTrainer
+
+from activelearning.algorithms.features import render_text
+from training.algorithms.checkpoints import Durable
+from training.algorithms.config import TrainingConfig
+from training.algorithms.durability import run_trainer
+from training.algorithms.language_model import load_tokenizer, lora, prepare_base, trainer_arguments
+from training.algorithms.policy import Fitted, Job
+
+
+class DurableRLOOTrainer(Durable, RLOOTrainer):
+    """TRL's RLOO with our checkpoints. A resumed run generates anew with the random state it left off with."""
+
+
+class LowerBoundReward:
+    """A reward function in TRL's sense: lcb(x,a) of every completion (M12)."""
+
+    __name__ = "lcb"
+
+    def __init__(self, job: Job) -> None:
+        if job.data.projection is None:
+            raise ValueError("a policy gradient scores new texts: it needs the projection of the campaign's features")
+        self.job = job
+        self.projection = job.data.projection
+
+    def __call__(
+        self,
+        *,
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        conversation: Sequence[str],
+        **columns: Any,
+    ) -> list[float]:
+        """`columns` is what TRL passes besides: token ids, the trainer's state."""
+        texts = [render_text([*prompt, *answer]) for prompt, answer in zip(prompts, completions, strict=True)]
+        references = np.stack([self.job.data.reference_features[name] for name in conversation])
+        offsets = self.projection(self.job.encoder.encode(texts)) - references
+        return [float(value) for value in self.job.confidence.lower(offsets)]
+
+
+def fit(job: Job) -> Fitted:
+    """policy_gradient: `samples` completions of each prompt make a group; batch_size counts completions.
+
+    raises  ValueError  batch_size * accumulation * processes is not a multiple of `samples`
+    """
+    reward = LowerBoundReward(job)
+    group = job.config.batch_size * job.config.accumulation * PartialState().num_processes
+    if group % job.config.samples:
+        raise ValueError(
+            f"a step of {group} completions does not hold whole groups of {job.config.samples}: "
+            "make batch_size times accumulation a multiple of samples"
+        )
+    rows = [
+        {"prompt": [dict(message) for message in prompt.prompt], "conversation": prompt.conversation}
+        for prompt in job.data.candidates
+    ]
+    if not rows:
+        raise ValueError("a policy gradient needs prompts")
+    base = prepare_base(job.config, job.folder)
+    tokenizer = load_tokenizer(base)
+
+    def build(config: TrainingConfig) -> DurableRLOOTrainer:
+        return DurableRLOOTrainer(
+            model=str(base),
+            reward_funcs=reward,
+            args=_arguments(config, job),
+            train_dataset=Dataset.from_list(rows),
+            processing_class=tokenizer,
+            peft_config=lora(config),
+        )
+
+    return Fitted(model=job.folder / "model", reference=base, steps=run_trainer(job, build))
+
+
+def _arguments(config: TrainingConfig, job: Job) -> RLOOConfig:
+    return RLOOConfig(
+        **trainer_arguments(config, job.folder),
+        beta=config.kl_weight,
+        num_generations=config.samples,
+        max_completion_length=config.max_new_tokens,
+        temperature=config.temperature,
+    )
