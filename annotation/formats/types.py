@@ -71,6 +71,8 @@ class ParsedJudgement:
     choice: Choice
     judge: str = ""
     turn: int = 1
+    margin: float | None = None
+    """How far apart the two scores were, where the choice follows from scores; None for a choice of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def sha256_of(value: object) -> str:
 def judgements_from_scores(scores: Sequence[float | None], *, judge: str = "") -> tuple[ParsedJudgement, ...]:
     """Every pair of responses with a score, the higher one preferred, equal ones tied; None was not judged."""
     return tuple(
-        ParsedJudgement(first, second, choice_between(a, b), judge)
+        ParsedJudgement(first, second, choice_between(a, b), judge, margin=abs(a - b))
         for first, a in enumerate(scores)
         for second, b in enumerate(scores[first + 1 :], start=first + 1)
         if a is not None and b is not None

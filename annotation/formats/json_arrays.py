@@ -1,0 +1,80 @@
+"""The elements of a JSON array, one at a time, without reading the whole of it."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import json
+import re
+from collections.abc import Iterator
+
+from annotation.formats.limits import Limits
+from annotation.formats.types import UnreadableSource
+
+CHUNK_BYTES = 2**18
+NOT_SPACE = re.compile(r"\S")
+
+
+def read_array(stream: io.BufferedReader, *, limits: Limits) -> Iterator[tuple[int, object]]:
+    """The elements, numbered from 1.
+
+    The buffer grows, doubling, until the element at its head is complete; a syntax error inside an array leaves no
+    place to go on from, so it ends the reading.
+    """
+    decode = json.JSONDecoder().raw_decode
+    text = Utf8Text(stream)
+    text.skip_over("[")
+    number = 0
+    while not text.starts_with("]"):
+        number += 1
+        if number > 1:
+            text.skip_over(",")
+        while True:
+            try:
+                value, text.position = decode(text.buffer, text.position)
+                break
+            except RecursionError as error:
+                raise UnreadableSource(f"Element {number} is nested too deep: flatten it.") from error
+            except ValueError as error:
+                if text.left() > limits.line_bytes or not text.grow():
+                    raise UnreadableSource(f"Element {number} of the array is cut off or not JSON: {error}.") from error
+        yield number, value
+
+
+class Utf8Text:
+    """A window on a stream's text: buffer from position on is what was not yet taken."""
+
+    def __init__(self, stream: io.BufferedReader) -> None:
+        self.stream = stream
+        self.decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        self.buffer = ""
+        self.position = 0
+
+    def left(self) -> int:
+        return len(self.buffer) - self.position
+
+    def grow(self) -> bool:
+        """Drops what was taken and doubles the rest (at least CHUNK_BYTES); False at the end of the stream."""
+        chunk = self.stream.read(max(CHUNK_BYTES, self.left()))
+        try:
+            self.buffer = self.buffer[self.position :] + self.decoder.decode(chunk, final=not chunk)
+        except UnicodeDecodeError as error:
+            raise UnreadableSource(f"The file is not UTF-8 ({error.reason}): save it as UTF-8.") from error
+        self.position = 0
+        return bool(chunk)
+
+    def starts_with(self, mark: str) -> bool:
+        """After white space, which it passes over."""
+        while (start := NOT_SPACE.search(self.buffer, self.position)) is None:
+            if not self.grow():
+                raise UnreadableSource("The array is cut off: its closing ] is missing.")
+        self.position = start.start()
+        return self.buffer.startswith(mark, self.position)
+
+    def skip_over(self, mark: str) -> None:
+        """Past mark and the white space on both its sides."""
+        if not self.starts_with(mark):
+            found = self.buffer[self.position : self.position + 20]
+            raise UnreadableSource(f"The array is not JSON: {mark} expected before {found!r}.")
+        self.position += len(mark)
+        self.starts_with("")

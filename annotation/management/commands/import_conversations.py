@@ -1,0 +1,85 @@
+"""Import conversations from a file, a folder or a hub id into a campaign, with a progress bar."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from django.core.management.base import BaseCommand, CommandError
+from django.db.models import Q
+from tqdm import tqdm
+
+from annotation.imports import SAMPLE, hub_source, run_import, start_source_import
+from annotation.models import Campaign, ImportJob
+
+PROBLEMS_SHOWN = 20
+
+
+class Command(BaseCommand):
+    """manage.py import_conversations CAMPAIGN SOURCE"""
+
+    help = __doc__ or ""
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("campaign", help="the campaign's name, code or number")
+        parser.add_argument(
+            "source",
+            help="a file (.jsonl, .jsonl.gz, .json, .parquet), a folder, a hub id such as org/name, or `sample`",
+        )
+        parser.add_argument("--split", help="the split of a hub set (default: train)")
+        parser.add_argument("--config", help="the configuration of a hub set that has several")
+        parser.add_argument("--revision", help="the revision of a hub set: a branch, a tag or a commit")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        campaign = find_campaign(options["campaign"])
+        source = str(SAMPLE) if options["source"] == "sample" else options["source"]
+        if not Path(source).is_file():
+            source = hub_source(source, config=options["config"], split=options["split"], revision=options["revision"])
+        job = start_source_import(campaign=campaign, source=source)
+        self.report(follow(job))
+
+    def report(self, job: ImportJob) -> None:
+        self.stdout.write(
+            f"{job.format}: {job.conversations_added:,} conversations imported with {job.comparisons_added:,} "
+            f"comparisons and {job.judgements_added:,} recorded judgements; "
+            f"{job.conversations_known:,} were there already."
+        )
+        if job.problem_count:
+            self.stdout.write(f"Left out, {job.problem_count:,}:")
+        for problem in job.problems.all()[:PROBLEMS_SHOWN]:
+            self.stdout.write(f"  line {problem.line}: {problem.reason}")
+        if job.problem_count > PROBLEMS_SHOWN:
+            self.stdout.write("  … the campaign's page lists the others.")
+        if job.state == ImportJob.State.FAILED:
+            raise CommandError(job.reason)
+
+
+def follow(job: ImportJob) -> ImportJob:
+    with tqdm(desc=job.name[-40:], unit="B", unit_scale=True, leave=False) as bar:
+
+        def show(done: int, total: int | None) -> None:
+            if total is None:
+                bar.unit = " rows"
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return run_import(job.pk, on_progress=show)
+
+
+def find_campaign(name: str) -> Campaign:
+    """raises CommandError when none or several are meant."""
+    meant = Q(name=name)
+    if name.isdecimal():
+        meant |= Q(pk=int(name))
+    with suppress(ValueError):
+        meant |= Q(code=UUID(name))
+    found = list(Campaign.objects.filter(meant)[:2])
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise CommandError(f"Several campaigns are called {name!r}: give the number or the code.")
+    known = ", ".join(f"{pk} {title!r}" for pk, title in Campaign.objects.values_list("id", "name")[:20]) or "none yet"
+    raise CommandError(f"There is no campaign {name!r}. There are: {known}.")
