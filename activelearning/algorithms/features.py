@@ -143,25 +143,28 @@ class Encoder:
         """Vectors of a few texts at once.  returns (n, width) float32, rows of length 1"""
         if not texts:
             return np.zeros((0, self.width), dtype=np.float32)
+        vectors = self.tensors(texts).float().cpu().numpy()
+        if not np.isfinite(vectors).all():
+            raise ValueError("the encoder gave a vector that is not finite")
+        return np.ascontiguousarray(vectors, dtype=np.float32)
+
+    def tensors(self, texts: Sequence[str]) -> torch.Tensor:
+        """As `encode`, left on the encoder's device in its own type: (n, width), n >= 1."""
         batch = self.batch_size
         while True:
             try:
-                vectors = self._encode(list(texts), batch)
-                break
+                return self._encode(list(texts), batch)
             except torch.OutOfMemoryError:
                 if batch == 1:
                     raise
                 batch //= 2
                 torch.cuda.empty_cache()
-        if not np.isfinite(vectors).all():
-            raise ValueError("the encoder gave a vector that is not finite")
-        return vectors
 
-    def _encode(self, texts: list[str], batch: int) -> Singles:
+    def _encode(self, texts: list[str], batch: int) -> torch.Tensor:
         found: Any = self.model.encode(
-            texts, batch_size=batch, show_progress_bar=False, convert_to_numpy=True, normalize_embeddings=True
+            texts, batch_size=batch, show_progress_bar=False, convert_to_tensor=True, normalize_embeddings=True
         )
-        return np.ascontiguousarray(found, dtype=np.float32)
+        return torch.as_tensor(found)
 
 
 @dataclass(frozen=True)
