@@ -16,11 +16,18 @@ class LabelSet(models.Model):
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="label_sets")
     digest = models.CharField(max_length=64)
+    """sha256 over the sha256 of every line, so that an erased line leaves the rest verifiable."""
     file = models.FileField(upload_to="label_sets/", max_length=255)
-    """JSON lines, one label a line, gzip."""
+    """JSON lines, one label a line, gzip; an erased label leaves its id and the sha256 of its line."""
     label_count = models.PositiveIntegerField()
+    last_label = models.BigIntegerField(default=0)
+    """The largest label id inside."""
+    summary = models.JSONField(default=dict, blank=True)
+    """Counts: by arm, choice and category; teachers; held out; ties."""
     tombstones = models.JSONField(default=list, blank=True)
-    """Ids of labels that their teachers withdrew after the freeze."""
+    """Ids of labels that their teachers withdrew after the freeze: erased from the file."""
+    withdrawn_seen = models.PositiveIntegerField(default=0)
+    """Withdrawn labels of the campaign when tombstones were last looked for."""
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -28,9 +35,17 @@ class LabelSet(models.Model):
         ordering = ["-id"]
         constraints = [models.UniqueConstraint(fields=["campaign", "digest"], name="label_set_once")]
 
+    @property
+    def short_digest(self) -> str:
+        return self.digest[:12]
 
-class Run(models.Model):
-    """One training run."""
+
+class Work(models.Model):
+    """Something a worker does in a child process: claimed, alive by its heartbeat, finished with or without a reason.
+
+    Whoever moved `holder` by conditional UPDATE owns the row; every later write of that owner asks for the same holder,
+    so a worker that was thought dead and comes back writes nothing.
+    """
 
     class State(models.TextChoices):
         WAITING = "waiting", _("Waiting")
@@ -42,47 +57,70 @@ class Run(models.Model):
     FINISHED = (State.DONE, State.FAILED, State.CANCELLED)
 
     code = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
-    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="runs")
-    label_set = models.ForeignKey(LabelSet, on_delete=models.PROTECT, null=True, blank=True, related_name="runs")
-    estimate = models.ForeignKey(Estimate, on_delete=models.SET_NULL, null=True, blank=True, related_name="runs")
-    parent = models.ForeignKey("training.Policy", on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
-    """The policy that this one starts from, if any."""
-    config = models.JSONField()
-    """training.algorithms.config.TrainingConfig as JSON, frozen."""
-    method = models.CharField(max_length=32)
     state = models.CharField(max_length=16, choices=State, default=State.WAITING)
     stage = models.CharField(max_length=64, blank=True)
     step = models.PositiveIntegerField(default=0)
     steps = models.PositiveIntegerField(default=0)
     attempts = models.PositiveSmallIntegerField(default=0)
+    """Times it was taken up since it last got further than ever before."""
     holder = models.UUIDField(null=True, blank=True)
     heartbeat = models.DateTimeField(null=True, blank=True)
     is_cancel_asked = models.BooleanField(default=False)
     reason = models.TextField(blank=True)
-    """Why it failed or was refused, in a sentence."""
+    """Why it failed, in a sentence."""
     log = models.TextField(blank=True)
+    """The end of what the child process printed."""
     started_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
-    trigger = models.CharField(max_length=64, default="by hand")
     created_at = models.DateTimeField(auto_now_add=True)
     started_at = models.DateTimeField(null=True, blank=True)
     finished_at = models.DateTimeField(null=True, blank=True)
 
     class Meta:
+        abstract = True
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state in self.FINISHED
+
+
+class Run(Work):
+    """One training run."""
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="runs")
+    label_set = models.ForeignKey(LabelSet, on_delete=models.PROTECT, null=True, blank=True, related_name="runs")
+    estimate = models.ForeignKey(Estimate, on_delete=models.SET_NULL, null=True, blank=True, related_name="runs")
+    """The campaign's newest estimate when the run was asked for: its projection gives the run's features."""
+    parent = models.ForeignKey("training.Policy", on_delete=models.SET_NULL, null=True, blank=True, related_name="heirs")
+    """The policy that this one starts from, if any."""
+    config = models.JSONField()
+    """training.algorithms.config.TrainingConfig as JSON, frozen."""
+    method = models.CharField(max_length=32)
+    is_forced = models.BooleanField(default=False)
+    """Trained although the design was deficient: somebody said so."""
+    trigger = models.CharField(max_length=64, default="by hand")
+
+    class Meta:
         ordering = ["-id"]
         indexes = [models.Index(fields=["state"], condition=Q(state__in=("waiting", "running")), name="run_unfinished")]
 
+    @property
+    def folder(self) -> str:
+        """Where it works, below MEDIA_ROOT: the frozen data, checkpoints, metrics, the log."""
+        return f"runs/{self.code}"
+
 
 class RunMetric(models.Model):
-    """What a run said at a step."""
+    """What a run said at a step of a stage."""
 
     run = models.ForeignKey(Run, on_delete=models.CASCADE, related_name="metrics")
+    stage = models.CharField(max_length=64, default="train")
     step = models.PositiveIntegerField()
     values = models.JSONField()
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         ordering = ["step"]
-        constraints = [models.UniqueConstraint(fields=["run", "step"], name="run_metric_once")]
+        constraints = [models.UniqueConstraint(fields=["run", "stage", "step"], name="run_metric_once")]
 
 
 class Policy(models.Model):
@@ -93,15 +131,23 @@ class Policy(models.Model):
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="policies")
     folder = models.CharField(max_length=255)
     """Below MEDIA_ROOT."""
+    digest = models.CharField(max_length=64, default="")
+    """sha256 of the manifest: a folder whose manifest differs is not this policy."""
     manifest = models.JSONField()
     certificate = models.JSONField(default=dict)
     evaluation = models.JSONField(default=dict)
+    samples = models.JSONField(default=list)
+    """Answers of the policy and of its reference to the same prompts, side by side."""
     is_flagged = models.BooleanField(default=False)
     """A teacher whose labels it learned from has withdrawn since."""
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
         ordering = ["-id"]
+
+    @property
+    def is_generative(self) -> bool:
+        return "config.json" in self.manifest.get("files", {})
 
 
 class StartRule(models.Model):
@@ -118,6 +164,49 @@ class StartRule(models.Model):
     threshold = models.FloatField()
     config = models.JSONField()
     is_active = models.BooleanField(default=True)
+    """False once it has done what it was for, or somebody switched it off."""
     last_label_count = models.PositiveIntegerField(default=0)
     """The label count at which it last started a run."""
+    refusal = models.TextField(blank=True)
+    """Why it could not start a run when it last wanted to."""
     created_at = models.DateTimeField(auto_now_add=True)
+
+
+class Generation(Work):
+    """The closed loop: a policy answers a campaign's prompts, and its responses become comparisons."""
+
+    policy = models.ForeignKey(Policy, on_delete=models.CASCADE, related_name="generations")
+    prompts = models.PositiveIntegerField()
+    """Conversations to answer, those with the fewest policy responses first."""
+    samples = models.PositiveIntegerField(default=2)
+    """Responses to each."""
+    seed = models.PositiveIntegerField(default=0)
+    responses_added = models.PositiveIntegerField(default=0)
+    comparisons_added = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        ordering = ["-id"]
+
+
+class RewardQuestion(models.Model):
+    """What does the reward say of this text, and how sure is it? A row, a task, and a page that follows."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", _("Waiting")
+        ANSWERED = "answered", _("Answered")
+        FAILED = "failed", _("Failed")
+
+    code = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="reward_questions")
+    prompt = models.TextField()
+    responses = models.JSONField()
+    """Texts to judge, two or more: only differences can be learned from comparisons."""
+    state = models.CharField(max_length=16, choices=State, default=State.WAITING)
+    answer = models.JSONField(default=dict, blank=True)
+    """mean, penalty, lower and upper of each response, the radius, the estimate's label count."""
+    reason = models.TextField(blank=True)
+    asked_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]

@@ -1,0 +1,226 @@
+"""Freezing: a campaign's labels as canonical JSON lines that are named by what they hold.
+
+A line carries everything that a label means (texts, choice, teacher's pseudonym, arm), so a label set outlives changes
+of the database. Its digest is the sha256 over the sha256 of every line: when a teacher withdraws, the line is erased, its
+sha256 stays, and what is left can still be checked against the digest.
+"""
+
+import gzip
+import hashlib
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+from django.core.files import File
+from django.core.files.storage import default_storage
+from django.db import IntegrityError, transaction
+from django.db.models import QuerySet
+
+from annotation.models import Campaign, Label, Offer, Response, User
+from training.models import LabelSet
+
+Line = dict[str, Any]
+
+ARMS = (Offer.Arm.DESIGNED, Offer.Arm.CONTROL, Offer.Arm.GOLD, Offer.Arm.REPEAT)
+"""Arms that are frozen; a tutorial's answers were given while learning how to answer."""
+FITTED = (Offer.Arm.DESIGNED, Offer.Arm.CONTROL, Offer.Arm.GOLD)
+"""Arms that a reward is fitted on; repeats are for measuring consistency."""
+
+
+class BrokenLabelSet(Exception):
+    """A label set whose file is not what its digest says."""
+
+
+def current_labels(campaign: Campaign) -> QuerySet[Label]:
+    """The labels that a freeze takes, oldest first."""
+    return (
+        Label.objects.filter(campaign=campaign, state=Label.State.CURRENT, arm__in=ARMS)
+        .select_related("comparison__conversation", "comparison__a", "comparison__b", "teacher", "guidelines")
+        .order_by("id")
+    )
+
+
+def line_of(label: Label, *, ranked: dict[int, Response] | None = None) -> Line:
+    """One label with everything that it means, and nobody's name.
+
+    ranked  the responses that a ranking speaks of, by id
+    """
+    comparison = label.comparison
+    conversation = comparison.conversation
+    line: Line = {
+        "id": label.pk,
+        "conversation": conversation.pk,
+        "conversation_digest": conversation.digest,
+        "category": comparison.category,
+        "is_held_out": comparison.is_held_out or conversation.is_held_out,
+        "prompt": conversation.messages,
+        "a": _response(comparison.a),
+        "b": _response(comparison.b),
+        "b_first": label.b_first,
+        "choice": label.choice,
+        "outcome": label.outcome,
+        "strength": label.strength,
+        "criteria": label.criteria,
+        "reason": label.reason,
+        "is_flagged": label.is_flagged,
+        "seconds": round(label.seconds, 3),
+        "arm": label.arm,
+        "teacher": label.teacher.pseudonym,
+        "teacher_kind": label.teacher.kind,
+        "guidelines": label.guidelines.version if label.guidelines else None,
+        "created_at": label.created_at.isoformat(timespec="seconds"),
+    }
+    if label.ranking:
+        line["ranking"] = [[_response(ranked[pk]) for pk in tier] for tier in label.ranking] if ranked else []
+    return line
+
+
+def lines_of(campaign: Campaign, *, chunk: int = 500) -> Iterator[Line]:
+    """The campaign's current labels as lines, with memory that does not grow with their number."""
+    batch: list[Label] = []
+    for label in current_labels(campaign).iterator(chunk_size=chunk):
+        batch.append(label)
+        if len(batch) == chunk:
+            yield from _lines_of_batch(batch)
+            batch = []
+    yield from _lines_of_batch(batch)
+
+
+def canonical(line: Line) -> bytes:
+    """The one way to write a line: sorted keys, no spaces, UTF-8, a newline at the end."""
+    text = json.dumps(line, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return text.encode("utf-8", errors="surrogatepass") + b"\n"
+
+
+def freeze(campaign: Campaign, *, user: User | None = None) -> LabelSet:
+    """The campaign's current labels as a label set; labels that were frozen before give the row of that time."""
+    digest, count, last = hashlib.sha256(), 0, 0
+    tally = _Tally()
+    with tempfile.TemporaryFile() as draft:
+        with _packed(draft) as packed:
+            for line in lines_of(campaign):
+                written = canonical(line)
+                digest.update(hashlib.sha256(written).digest())
+                packed.write(written)
+                count, last = count + 1, line["id"]
+                tally.add(line)
+        found = LabelSet.objects.filter(campaign=campaign, digest=digest.hexdigest()).first()
+        if found is not None:
+            return found
+        draft.seek(0)
+        name = default_storage.save(f"label_sets/{campaign.code}/{digest.hexdigest()}.jsonl.gz", File(draft))
+    try:
+        with transaction.atomic():
+            return LabelSet.objects.create(
+                campaign=campaign,
+                digest=digest.hexdigest(),
+                file=name,
+                label_count=count,
+                last_label=last,
+                summary=tally.summary(),
+                withdrawn_seen=withdrawn_labels(campaign, last).count(),
+                created_by=user,
+            )
+    except IntegrityError:  # somebody froze the same labels a moment ago
+        default_storage.delete(name)
+        return LabelSet.objects.get(campaign=campaign, digest=digest.hexdigest())
+
+
+def read_lines(label_set: LabelSet, *, with_erased: bool = False) -> Iterator[Line]:
+    """The lines of a label set, checked against its digest; an erased one is left out unless asked for.
+
+    A label that was withdrawn a moment ago, and is not yet erased from the file, is left out too.
+    raises  BrokenLabelSet  after the last line, when the file is damaged or is not what the digest names
+    """
+    withdrawn = set(withdrawn_labels(label_set.campaign, label_set.last_label).values_list("id", flat=True))
+    digest = hashlib.sha256()
+    try:
+        with label_set.file.open("rb") as packed, gzip.open(packed, "rb") as stream:
+            for written in stream:
+                line: Line = json.loads(written)
+                is_erased = "erased" in line
+                digest.update(bytes.fromhex(line["erased"]) if is_erased else hashlib.sha256(written).digest())
+                if with_erased or not (is_erased or line["id"] in withdrawn):
+                    yield line
+    except (OSError, EOFError, ValueError) as error:
+        if isinstance(error, FileNotFoundError):
+            raise BrokenLabelSet(f"The file of label set {label_set.short_digest} is missing.") from error
+        raise BrokenLabelSet(f"The file of label set {label_set.short_digest} is damaged: {error}.") from error
+    if digest.hexdigest() != label_set.digest:
+        raise BrokenLabelSet(f"The file of label set {label_set.short_digest} is not what was frozen.")
+
+
+def withdrawn_labels(campaign: Campaign, last: int) -> QuerySet[Label]:
+    return Label.objects.filter(campaign=campaign, state=Label.State.WITHDRAWN, id__lte=last)
+
+
+def erase_withdrawn(label_set: LabelSet) -> int:
+    """Erase from the file the labels that their teachers withdrew since the freeze. Returns how many were erased."""
+    withdrawn = set(withdrawn_labels(label_set.campaign, label_set.last_label).values_list("id", flat=True))
+    seen, erased = len(withdrawn), set(label_set.tombstones)
+    if seen == label_set.withdrawn_seen:
+        return 0
+    before = len(erased)
+    with tempfile.TemporaryFile() as draft:
+        with _packed(draft) as packed:
+            for line in read_lines(label_set, with_erased=True):
+                if "erased" not in line and line["id"] in withdrawn:
+                    erased.add(line["id"])
+                    line = {"id": line["id"], "erased": hashlib.sha256(canonical(line)).hexdigest()}
+                packed.write(canonical(line))
+        if len(erased) > before:
+            draft.seek(0)
+            old = label_set.file.name
+            label_set.file.name = default_storage.save(old, File(draft))
+    label_set.tombstones, label_set.withdrawn_seen = sorted(erased), seen
+    label_set.save(update_fields=["file", "tombstones", "withdrawn_seen"])
+    if len(erased) > before:
+        default_storage.delete(old)
+    return len(erased) - before
+
+
+class _Tally:
+    """Counts of a label set, kept while its lines pass."""
+
+    def __init__(self) -> None:
+        self.by: dict[str, Counter[str]] = {"arm": Counter(), "choice": Counter(), "category": Counter()}
+        self.teachers: set[str] = set()
+        self.held_out = 0
+
+    def add(self, line: Line) -> None:
+        for name, counter in self.by.items():
+            counter[line[name]] += 1
+        self.teachers.add(line["teacher"])
+        self.held_out += line["is_held_out"]
+
+    def summary(self) -> dict[str, Any]:
+        counts = {name: dict(sorted(counter.items())) for name, counter in self.by.items()}
+        return {**counts, "teachers": len(self.teachers), "held_out": self.held_out}
+
+
+@contextmanager
+def _packed(draft: IO[bytes]) -> Iterator[IO[bytes]]:
+    """A gzip stream into an open file; no time and no name in its head, so that the same lines give the same bytes."""
+    with gzip.GzipFile(filename="", mode="wb", fileobj=draft, mtime=0, compresslevel=6) as packed:
+        yield packed
+
+
+def _lines_of_batch(labels: Iterable[Label]) -> Iterator[Line]:
+    labels = list(labels)
+    wanted = {pk for label in labels for tier in label.ranking or [] for pk in tier}
+    ranked = Response.objects.in_bulk(wanted)
+    for label in labels:
+        yield line_of(label, ranked=ranked)
+
+
+def _response(response: Response) -> dict[str, Any]:
+    return {
+        "id": response.pk,
+        "digest": response.digest,
+        "messages": response.messages,
+        "origin": response.origin,
+        "author": response.author,
+    }

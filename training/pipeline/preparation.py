@@ -1,0 +1,157 @@
+"""From a run's row to the data it trains on: freeze, embed what is missing, fit on the frozen labels alone."""
+
+import dataclasses
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from activelearning.algorithms.estimation import fit
+from activelearning.algorithms.features import Projection as Pca
+from activelearning.algorithms.rationality import fit_jointly
+from activelearning.algorithms.types import Floats
+from activelearning.arrays import load_pool
+from activelearning.models import Projection
+from activelearning.storage import read_arrays
+from annotation.models import Campaign
+from training.algorithms.config import TrainingConfig
+from training.algorithms.data import TrainingData
+from training.algorithms.pessimism import deficiency
+from training.datasets.arrays import (
+    Features,
+    Judged,
+    candidate_ids,
+    candidates_of,
+    labels_of,
+    preferences_of,
+    read_pairs,
+    recorded_pairs,
+)
+from training.datasets.exports import rationalities_of, rationality_of
+from training.datasets.frozen import read_lines
+from training.models import LabelSet, Run
+
+BIAS_PRIOR = 0.5  # tau_b of the pull toward the response shown first, in log odds
+
+
+class CannotTrain(Exception):
+    """The data do not carry the run; the sentence says why and what to do."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The reward on the frozen labels, and the rationality of each (teacher, category) that it used.
+
+    information  (d, d)  H of the labels; where rationalities are estimated, what is left after not knowing them (M10)
+    """
+
+    theta: Floats
+    information: Floats
+    ridge: float
+    rationality: dict[tuple[str, str], float]
+
+
+def prepare(run: Run, *, label_set: LabelSet, folder: Path) -> TrainingData:
+    """The run's data, made once and kept in its folder: a resumed run trains on the very same arrays.
+
+    raises  CannotTrain, BrokenLabelSet
+    """
+    kept = folder / "data"
+    if not kept.exists():
+        partial = folder / "data.partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        build(run, label_set=label_set).save(partial)
+        partial.rename(kept)
+    return TrainingData.load(kept)
+
+
+def build(run: Run, *, label_set: LabelSet) -> TrainingData:
+    """Read the label set, fit on it, and gather the prompts that the policy will answer."""
+    campaign = run.campaign
+    judged = read_pairs(read_lines(label_set))
+    if not judged.fitted:
+        raise CannotTrain("The label set has no label that may be learned from: all are held out, or of other arms.")
+    features, projection = load_features(campaign)
+    judged = _with_features(judged, features)
+    config = TrainingConfig.from_json(run.config)
+    ridge = ridge_of(run)
+    fitted = fit_reward(campaign, judged, features, ridge=ridge)
+    if not run.is_forced and (reason := deficiency(fitted.information, ridge=ridge)):
+        raise CannotTrain(f"The labels do not carry a policy yet: {reason}. Collect more labels, or train anyway.")
+    preferences = preferences_of(judged.fitted, features, rationality=fitted.rationality)
+    if not any(row.target != 0.5 for row in preferences) and config.method != "rerank":
+        raise CannotTrain("Every label is a tie: there is no preference to train a model on.")
+    recorded = recorded_pairs(campaign, known=judged.held_out)
+    held_out = [pair for pair in recorded if features.has(pair.a["id"]) and features.has(pair.b["id"])]
+    return TrainingData(
+        preferences=preferences,
+        held_out=preferences_of([*judged.held_out, *held_out], features, rationality=fitted.rationality),
+        candidates=list(candidates_of(candidate_ids(campaign), features)),
+        theta=fitted.theta,
+        information=fitted.information,
+        ridge=ridge,
+        projection=projection,
+        label_set=label_set.digest,
+        lineage={
+            "campaign": str(campaign.code),
+            "run": str(run.code),
+            "label_set": label_set.digest,
+            "estimate": str(run.estimate.code) if run.estimate else "",
+            "parent": str(run.parent.code) if run.parent else "",
+            "held_out": f"{len(judged.held_out)} labels, {len(held_out)} recorded judgements",
+        },
+    )
+
+
+def fit_reward(campaign: Campaign, judged: Judged, features: Features, *, ridge: float) -> Fit:
+    """theta_hat on the frozen labels (M5), with the rationalities the campaign states or, jointly, estimates (M10)."""
+    labels = labels_of(judged, features)
+    if campaign.rationality_mode == Campaign.RationalityMode.ESTIMATED:
+        joint = fit_jointly(labels, teachers=len(judged.teachers), categories=len(judged.categories), ridge=ridge)
+        return Fit(joint.theta, joint.marginal_information, ridge, _named(judged, joint.rationality))
+    stated = rationalities_of(campaign)
+    rationality = np.array(
+        [[rationality_of(stated, teacher, name) for name in judged.categories] for teacher in judged.teachers]
+    )
+    estimate = fit(labels, rationality=rationality, ridge=ridge, bias_prior=BIAS_PRIOR)
+    return Fit(estimate.theta, estimate.information, ridge, _named(judged, rationality))
+
+
+def load_features(campaign: Campaign) -> tuple[Features, Pca]:
+    """phi of every response of the campaign that has been embedded, and the projection that made it.
+
+    raises  CannotTrain  nothing is embedded yet
+    """
+    row = Projection.objects.filter(campaign=campaign).order_by("-id").first()
+    if row is None:
+        raise CannotTrain("The campaign's texts have no features yet. Wait until they are embedded, then resume.")
+    pool = load_pool(campaign, row)
+    return Features(ids=pool.response_ids, matrix=pool.phi), Pca(**read_arrays(row.file))
+
+
+def ridge_of(run: Run) -> float:
+    """The campaign's ridge, else that of the newest estimate, else 1."""
+    if run.campaign.ridge is not None:
+        return float(run.campaign.ridge)
+    return float(run.estimate.ridge) if run.estimate is not None else 1.0
+
+
+def _with_features(judged: Judged, features: Features) -> Judged:
+    """Without the pairs whose texts have no features. raises CannotTrain where a pair of the fit has none"""
+    missing = [one for one in judged.responses.tolist() if not features.has(one)]
+    if missing:
+        raise CannotTrain(
+            f"{len(missing)} responses of the label set have no features yet. Wait until they are embedded, then resume."
+        )
+    return dataclasses.replace(judged)
+
+
+def _named(judged: Judged, rationality: Floats) -> dict[tuple[str, str], float]:
+    """(k, c) by names, and under "" each teacher's mean, for categories that the fit has not seen."""
+    found = {
+        (teacher, category): float(rationality[k, c])
+        for k, teacher in enumerate(judged.teachers)
+        for c, category in enumerate(judged.categories)
+    }
+    return found | {(teacher, ""): float(rationality[k].mean()) for k, teacher in enumerate(judged.teachers)}

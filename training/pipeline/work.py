@@ -1,0 +1,125 @@
+"""What the child process does: perform a run or a generation, and say in its row how it ended."""
+
+import json
+import traceback
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from django.conf import settings
+from django.db import transaction
+
+from activelearning.algorithms.estimation import DidNotConverge, NotIdentified
+from annotation.services.refusals import Refusal
+from training.algorithms.artifact import MANIFEST, Refused
+from training.algorithms.checkpoints import DiskFull, is_disk_full
+from training.algorithms.config import TrainingConfig
+from training.algorithms.policy import Cancelled, OutOfMemory, TimeLimitReached
+from training.algorithms.run import PolicyResult, train
+from training.datasets.frozen import BrokenLabelSet, freeze
+from training.models import Policy, Run, Work
+from training.pipeline import preparation
+from training.pipeline.progress import LostHold, Progress
+from training.services import work as services
+
+SENTENCES = (
+    preparation.CannotTrain,
+    BrokenLabelSet,
+    Refused,
+    Refusal,
+    DiskFull,
+    OutOfMemory,
+    TimeLimitReached,
+    DidNotConverge,
+    NotIdentified,
+)
+"""Errors whose text is a sentence for whoever started the work."""
+
+
+def perform(kind: str, *, code: uuid.UUID, holder: uuid.UUID, should_stop: Callable[[], bool]) -> None:
+    """Do the work to its end. However it ends, but for a death, the row says so."""
+    work: Work = services.KINDS[kind].objects.get(code=code)
+    try:
+        if isinstance(work, Run):
+            train_run(work, holder=holder, should_stop=should_stop)
+        else:
+            raise NotImplementedError(kind)
+    except Cancelled:
+        work.refresh_from_db()
+        if work.is_cancel_asked:
+            services.finish(work, holder=holder, state=Work.State.CANCELLED)
+        else:  # the worker is stopping, not the run
+            services.release(work, holder=holder)
+    except LostHold:
+        return
+    except Exception as error:
+        traceback.print_exc()
+        services.finish(work, holder=holder, state=Work.State.FAILED, reason=reason_of(error))
+
+
+def train_run(run: Run, *, holder: uuid.UUID, should_stop: Callable[[], bool]) -> None:
+    """Freeze, fit, train, evaluate, save. Called again after a death it goes on where the last one was."""
+    progress = Progress(run, holder=holder)
+    folder = Path(settings.MEDIA_ROOT) / run.folder
+    if run.label_set is None:
+        progress.say("Freezing the labels")
+        run.label_set = freeze(run.campaign, user=run.started_by)
+        if not services.beat(run, holder=holder, label_set=run.label_set):
+            raise LostHold
+    progress.say("Fitting the reward")
+    data = preparation.prepare(run, label_set=run.label_set, folder=folder)
+    result = train(config_of(run), data, folder=folder, report=progress, should_stop=should_stop)
+    progress.write()
+    store_policy(run, result, holder=holder)
+
+
+def config_of(run: Run) -> TrainingConfig:
+    """The run's settings; a run with a parent starts from the parent's weights."""
+    values = dict(run.config)
+    if run.parent is not None:
+        values["base_model"] = str(Path(settings.MEDIA_ROOT) / run.parent.folder)
+    return TrainingConfig.from_json(values)
+
+
+@transaction.atomic
+def store_policy(run: Run, result: PolicyResult, *, holder: uuid.UUID) -> Policy:
+    """The policy's row, and the run done, in one transaction; the folder was sealed and put in its place before."""
+    if not services.finish(run, holder=holder, state=Work.State.DONE):
+        raise LostHold
+    manifest = read_manifest(result.folder)
+    policy, _ = Policy.objects.update_or_create(
+        run=run,
+        defaults={
+            "campaign": run.campaign,
+            "folder": str(result.folder.relative_to(settings.MEDIA_ROOT)),
+            "digest": result.digest,
+            "manifest": manifest,
+            "certificate": manifest["certificate"] or {},
+            "evaluation": result.figures,
+            "samples": result.samples,
+            "is_flagged": bool(run.label_set and run.label_set.tombstones),
+        },
+    )
+    return policy
+
+
+def read_manifest(folder: Path) -> dict[str, object]:
+    return dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8")))
+
+
+def reason_of(error: Exception) -> str:
+    """A sentence for the page; the whole traceback stands in the log."""
+    if is_disk_full(error):
+        return f"There is no room on the disk ({error}). Free some and resume: the last checkpoint is kept."
+    if isinstance(error, TimeLimitReached):
+        return f"{_sentence(error)} Resume with a longer limit: the last checkpoint is kept."
+    if isinstance(error, SENTENCES):
+        return _sentence(error)
+    if isinstance(error, ValueError | OSError):
+        return f"{_sentence(error)} Check the settings of the run; the end of the log says where it happened."
+    return f"Unexpected {type(error).__name__}: {error}. The end of the log says where it happened."
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error).strip() or type(error).__name__
+    return text[0].upper() + text[1:] + ("" if text.endswith((".", "!", "?")) else ".")
