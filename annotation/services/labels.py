@@ -200,7 +200,8 @@ def _count(offer: Offer, *, labels: int, price: Decimal, day: date) -> None:
             When(day=day, then=F("day_count") + labels), default=Value(labels), output_field=PositiveIntegerField()
         )
     else:
-        day_count = Case(When(day=day, then=Greatest(F("day_count") + labels, 0)), default=F("day_count"))
+        fewer = Greatest(F("day_count") + labels, 0, output_field=PositiveIntegerField())
+        day_count = Case(When(day=day, then=fewer), default=F("day_count"), output_field=PositiveIntegerField())
     counted: dict[str, Any] = {"label_count": F("label_count") + labels, "day_count": day_count}
     if labels > 0:
         counted["day"] = day
