@@ -174,9 +174,8 @@ class _Joint:
     def _per_cell(self, amount: Floats, teachers: Floats) -> Floats:
         """Sums over each teacher's labels of each category: (n,) to (k, c)."""
         k, c = teachers.shape[0], teachers.shape[1] - 1
-        return np.bincount(self.labels.teacher * c + self.labels.category, weights=amount, minlength=k * c).reshape(
-            k, c
-        )
+        cell = self.labels.teacher * c + self.labels.category
+        return np.bincount(cell, weights=amount, minlength=k * c).reshape(k, c).astype(np.float64)
 
     def _cell_designs(self, amount: Floats, k: int, c: int) -> Floats:
         """Weighted sums of design rows over each cell: (k, d, c)."""
