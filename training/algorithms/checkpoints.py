@@ -21,9 +21,23 @@ from safetensors.torch import load_file, save_file
 from training.algorithms import artifact
 
 if TYPE_CHECKING:
-    from transformers import Trainer
 
-    Base = Trainer
+    class Base:
+        """What a Trainer brings; transformers' own annotations allow None where a running trainer never has it."""
+
+        args: Any
+        model: Any
+        state: Any
+        accelerator: Any
+        optimizer: Any
+        lr_scheduler: Any
+        is_fsdp_enabled: bool
+        is_deepspeed_enabled: bool
+        _signature_columns: Any
+
+        def _save_checkpoint(self, model: Any, trial: Any) -> None: ...
+        def _save_optimizer_and_scheduler(self, output_dir: str) -> None: ...
+        def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None: ...
 else:
     Base = object
 

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import PartialState
+from accelerate.state import PartialState
 from transformers import PrinterCallback
 
 from training.algorithms.checkpoints import DiskFull, is_disk_full, latest_checkpoint
 from training.algorithms.config import TrainingConfig
 from training.algorithms.language_model import limit_memory
-from training.algorithms.policy import Job, OutOfMemory
+from training.algorithms.policy import Job, OutOfMemory, process_count
 from training.algorithms.watch import Watch
 
 
@@ -34,7 +34,7 @@ def run_trainer(job: Job, build: Callable[[TrainingConfig], Any]) -> int:
         return _run(job, config, build)
     except torch.OutOfMemoryError as error:
         reason = str(error).splitlines()[0]
-        if PartialState().num_processes > 1:
+        if process_count() > 1:
             raise OutOfMemory(f"a batch of {config.batch_size} does not fit: {reason}") from error
         try:
             config = config.halved()
@@ -55,16 +55,16 @@ def _run(job: Job, config: TrainingConfig, build: Callable[[TrainingConfig], Any
         checkpoint, refused = latest_checkpoint(
             job.folder / "checkpoints", expect=job.identity, sharded=state.distributed_type.name == "FSDP"
         )
-    if state.is_main_process:
-        for reason in refused:
-            job.journal.write({"stage": "notice", "notice": f"refused a checkpoint: {reason}"})
+    for reason in refused:
+        job.journal.write({"stage": "notice", "notice": f"refused a checkpoint: {reason}"})
     trainer = build(config)
     trainer.identity = job.identity
     watch = Watch(job)
     trainer.add_callback(watch)
     trainer.remove_callback(PrinterCallback)
-    if state.is_main_process:
-        job.journal.rewind(0 if checkpoint is None else int(checkpoint.name.split("-")[-1]))
+    if checkpoint is not None:
+        job.journal.write({"stage": "notice", "notice": f"resumed from {checkpoint.name}"})
+    job.journal.rewind(0 if checkpoint is None else int(checkpoint.name.split("-")[-1]))
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if watch.reason is not None:
         raise watch.reason

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -86,8 +87,9 @@ def _generate_block(
 ) -> list[list[Sample]]:
     batch = tokenizer.pad({"input_ids": block}, padding=True, padding_side="left", return_tensors="pt").to(model.device)
     width = batch["input_ids"].shape[1]
+    sampler: Any = model
     with torch.inference_mode():
-        output = model.generate(
+        output = sampler.generate(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
             do_sample=True,

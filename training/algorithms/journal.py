@@ -17,7 +17,8 @@ METRICS = "metrics.jsonl"
 class Journal:
     """One line per report. After a resumption, lines beyond the checkpoint's step are cut off and come again."""
 
-    def __init__(self, folder: Path, report: Report) -> None:
+    def __init__(self, folder: Path, report: Report, *, is_silent: bool = False) -> None:
+        self._is_silent = is_silent
         self.path = folder / METRICS
         self._report = report
         self._board: SummaryWriter | None = None
@@ -25,6 +26,8 @@ class Journal:
 
     def write(self, metrics: Metrics) -> None:
         """Pass metrics on. `stage` says what they belong to; with a `step`, numbers also go to TensorBoard."""
+        if self._is_silent:
+            return
         with self.path.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(dict(metrics)) + "\n")
         step = metrics.get("step")
@@ -44,7 +47,7 @@ class Journal:
 
     def rewind(self, step: int) -> None:
         """Drop training lines after `step`: they are trained again. A torn last line (a kill) goes as well."""
-        if not self.path.is_file():
+        if self._is_silent or not self.path.is_file():
             return
         kept = []
         for line in self.path.read_text(encoding="utf-8").splitlines():

@@ -38,8 +38,11 @@ def load_tokenizer(base: Path) -> PreTrainedTokenizerBase:
 
 def load_model(base: Path, *, dtype: torch.dtype = torch.float32, device: str | None = None) -> PreTrainedModel:
     """The model's weights, from safetensors only; remote code is never run."""
-    model = AutoModelForCausalLM.from_pretrained(str(base), dtype=dtype, use_safetensors=True, trust_remote_code=False)
-    return model.to(device or default_device()).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(
+        str(base), dtype=dtype, use_safetensors=True, trust_remote_code=False
+    )
+    loaded: PreTrainedModel = model.to(device or default_device()).eval()
+    return loaded
 
 
 def default_device() -> str:

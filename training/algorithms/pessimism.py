@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, eigvalsh, solve_triangular
-from scipy.stats import chi2
+from scipy.special import chdtri
 
 from activelearning.algorithms.types import Floats
 
@@ -32,7 +32,7 @@ def confidence_radius(dimensions: int, *, delta: float, ridge: float, theta_norm
         raise ValueError("a radius needs a dimension and a delta strictly between 0 and 1")
     if not (ridge >= 0 and theta_norm >= 0 and math.isfinite(ridge) and math.isfinite(theta_norm)):
         raise ValueError("ridge and the norm of theta are finite and at least 0")
-    return float(math.sqrt(chi2.ppf(1 - delta, dimensions)) + math.sqrt(ridge) * theta_norm)
+    return float(math.sqrt(float(chdtri(dimensions, delta))) + math.sqrt(ridge) * theta_norm)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class ConfidenceSet:
 
     def means(self, offsets: Matrix) -> Floats:
         """theta_hat'(phi - v).  offsets (m, d) -> (m,) float64"""
-        return np.asarray(offsets, dtype=np.float64) @ self.theta
+        return np.asarray(np.asarray(offsets, dtype=np.float64) @ self.theta)
 
     def widths(self, offsets: Matrix) -> Floats:
         """||phi - v||_{H^{-1}}, to be multiplied by the radius.  offsets (m, d) -> (m,) float64"""
@@ -85,11 +85,11 @@ class ConfidenceSet:
 
     def lower(self, offsets: Matrix) -> Floats:
         """lcb of (M12): the least reward that any theta in the set gives.  offsets (m, d) -> (m,)"""
-        return self.means(offsets) - self.penalties(offsets)
+        return np.asarray(self.means(offsets) - self.penalties(offsets))
 
     def upper(self, offsets: Matrix) -> Floats:
         """ucb of (M12): the greatest reward that any theta in the set gives.  offsets (m, d) -> (m,)"""
-        return self.means(offsets) + self.penalties(offsets)
+        return np.asarray(self.means(offsets) + self.penalties(offsets))
 
 
 def reference_feature(features: Matrix) -> Floats:
@@ -101,7 +101,7 @@ def reference_feature(features: Matrix) -> Floats:
     """
     if features.shape[0] == 0:
         raise ValueError("a reference feature needs at least one response")
-    return np.asarray(features, dtype=np.float64).mean(axis=0)
+    return np.asarray(np.asarray(features, dtype=np.float64).mean(axis=0))
 
 
 def choose(confidence: ConfidenceSet, features: Matrix, reference: Floats) -> int:

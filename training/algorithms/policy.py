@@ -1,5 +1,6 @@
 """The one interface of all policies: a job in, a fitted policy out."""
 
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +26,16 @@ class TimeLimitReached(Exception):
 
 class OutOfMemory(Exception):
     """The model does not fit, with half the batch neither."""
+
+
+def is_main_process() -> bool:
+    """True in the one process of a run that writes; torch's launchers number the others from 1."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def process_count() -> int:
+    """How many processes share the run, as torch's launchers say; 1 without them."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 class TextEncoder(Protocol):

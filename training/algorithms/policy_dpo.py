@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from accelerate.utils import is_peft_model
-from datasets import Dataset
-from datasets.utils.logging import disable_progress_bar
-from trl import DPOConfig, DPOTrainer
+from accelerate.utils.modeling import is_peft_model
+from datasets.arrow_dataset import Dataset
+from datasets.utils.tqdm import disable_progress_bars
 from trl.models.utils import disable_gradient_checkpointing
-from trl.trainer.dpo_trainer import DataCollatorForPreference
+from trl.trainer.dpo_config import DPOConfig
+from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 from trl.trainer.utils import add_fused_lm_head, use_adapter
 
 from training.algorithms.checkpoints import Durable
@@ -83,8 +83,8 @@ class PessimisticDPOTrainer(Durable, DPOTrainer):
         if not set(COLUMNS) <= set(self._signature_columns):
             self._signature_columns = [*self._signature_columns, *COLUMNS]
 
-    def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
-        prepared = super()._prepare_dataset(dataset, *args, **kwargs)
+    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
+        prepared: Any = super()._prepare_dataset(dataset, *args, **kwargs)
         if len(prepared) == 0:
             raise ValueError(f"every prompt fills max_length ({self.args.max_length} tokens): raise max_length")
         return prepared
@@ -151,7 +151,8 @@ def _sequence_log_probs(model: Any, inputs: Mapping[str, Any]) -> torch.Tensor:
         use_cache=False,
         fused_lm_head=True,
     )
-    return output.log_probs.sum(dim=1)
+    total: torch.Tensor = output.log_probs.sum(dim=1)
+    return total
 
 
 def preference_rows(job: Job, preferences: Sequence[Preference]) -> list[dict[str, Any]]:
@@ -200,7 +201,7 @@ def fit(job: Job) -> Fitted:
 
 def fit_rows(job: Job, rows: Sequence[Mapping[str, Any]], *, notes: Mapping[str, float] | None = None) -> Fitted:
     """Train on prepared rows; RSO comes in here with rows of its own."""
-    disable_progress_bar()
+    disable_progress_bars()
     base = prepare_base(job.config, job.folder)
     tokenizer = load_tokenizer(base)
 

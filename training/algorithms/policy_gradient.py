@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from accelerate import PartialState
-from datasets import Dataset
-from trl import RLOOConfig, RLOOTrainer
+from datasets.arrow_dataset import Dataset
+from trl.trainer.rloo_config import RLOOConfig
+from trl.trainer.rloo_trainer import RLOOTrainer
 
 from activelearning.algorithms.features import render_text
 from training.algorithms.checkpoints import Durable
 from training.algorithms.config import TrainingConfig
 from training.algorithms.durability import run_trainer
 from training.algorithms.language_model import load_tokenizer, lora, prepare_base, trainer_arguments
-from training.algorithms.policy import Fitted, Job
+from training.algorithms.policy import Fitted, Job, process_count
 
 
 class DurableRLOOTrainer(Durable, RLOOTrainer):
@@ -44,7 +44,7 @@ class LowerBoundReward:
         completions: Sequence[Any],
         conversation: Sequence[str],
         **columns: Any,
-    ) -> list[float]:
+    ) -> list[float | None]:
         """`columns` is what TRL passes besides: token ids, the trainer's state."""
         texts = [render_text([*prompt, *answer]) for prompt, answer in zip(prompts, completions, strict=True)]
         references = np.stack([self.job.data.reference_features[name] for name in conversation])
@@ -58,7 +58,7 @@ def fit(job: Job) -> Fitted:
     raises  ValueError  batch_size * accumulation * processes is not a multiple of `samples`
     """
     reward = LowerBoundReward(job)
-    group = job.config.batch_size * job.config.accumulation * PartialState().num_processes
+    group = job.config.batch_size * job.config.accumulation * process_count()
     if group % job.config.samples:
         raise ValueError(
             f"a step of {group} completions does not hold whole groups of {job.config.samples}: "

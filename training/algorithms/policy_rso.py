@@ -8,9 +8,11 @@ Pairs of them are labelled by the reward itself, P(first preferred) = sigma(lcb 
 the same Gibbs policy. The paper labels pairs by a hard winner; the soft label keeps the minimiser exact.
 """
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from accelerate.utils.operations import broadcast_object_list
 from numpy.random import Generator
 from scipy.special import expit
 
@@ -18,7 +20,7 @@ from activelearning.algorithms.features import render_text
 from activelearning.algorithms.types import Bools, Floats
 from training.algorithms.generation import Sample, sample_responses
 from training.algorithms.language_model import prepare_base
-from training.algorithms.policy import Fitted, Job
+from training.algorithms.policy import Fitted, Job, is_main_process, process_count
 from training.algorithms.policy_dpo import fit_rows
 
 
@@ -49,6 +51,17 @@ def fit(job: Job) -> Fitted:
     if not job.data.candidates:
         raise ValueError("rso needs prompts")
     base = prepare_base(job.config, job.folder)
+    shared: list[Any] = [draw_pairs(job, base) if is_main_process() else None]
+    if process_count() > 1:  # all processes must train on the very same rows
+        broadcast_object_list(shared, from_process=0)
+    rows, acceptance = shared[0]
+    if not rows:
+        raise ValueError("all samples of every prompt score the same: there is nothing to learn from")
+    return fit_rows(job, rows, notes={"acceptance": acceptance})
+
+
+def draw_pairs(job: Job, base: Path) -> tuple[list[dict[str, Any]], float]:
+    """Rows for DPO from the base model's samples, and the share of samples that was accepted."""
     prompts = [prompt.prompt for prompt in job.data.candidates]
     samples = sample_responses(
         base, prompts, config=job.config, seed=job.config.seed, check=job.check, report=job.journal.write
@@ -61,21 +74,19 @@ def fit(job: Job) -> Fitted:
         scores = _lower_bounds(job, prompt.prompt, row, reference=job.data.reference_features[prompt.conversation])
         kept = accept(scores, kl_weight=job.config.kl_weight, rng=rng)
         taken += int(kept.sum())
-        for winner, loser in pair(scores, kept):
-            rows.append(
-                {
-                    "prompt": [dict(message) for message in prompt.prompt],
-                    "chosen": [{"role": "assistant", "content": row[winner].text}],
-                    "rejected": [{"role": "assistant", "content": row[loser].text}],
-                    "margin": 0.0,
-                    "rationality": 1.0,
-                    "target": float(expit(scores[winner] - scores[loser])),
-                    "weight": 1.0,
-                }
-            )
-    if not rows:
-        raise ValueError("all samples of every prompt score the same: there is nothing to learn from")
-    return fit_rows(job, rows, notes={"acceptance": taken / (len(prompts) * job.config.samples)})
+        rows += [
+            {
+                "prompt": [dict(message) for message in prompt.prompt],
+                "chosen": [{"role": "assistant", "content": row[winner].text}],
+                "rejected": [{"role": "assistant", "content": row[loser].text}],
+                "margin": 0.0,
+                "rationality": 1.0,
+                "target": float(expit(scores[winner] - scores[loser])),
+                "weight": 1.0,
+            }
+            for winner, loser in pair(scores, kept)
+        ]
+    return rows, taken / (len(prompts) * job.config.samples)
 
 
 def _lower_bounds(job: Job, prompt: Any, samples: list[Sample], *, reference: Floats) -> Floats:

@@ -26,7 +26,7 @@ from training.algorithms.data import TrainingData
 from training.algorithms.evaluation import Figures, compare_choices, coverage, judge_reward, labelled_offsets
 from training.algorithms.journal import Journal, Report
 from training.algorithms.pessimism import Certificate, certify
-from training.algorithms.policy import Fitted, Job, Policy, TextEncoder
+from training.algorithms.policy import Fitted, Job, Policy, TextEncoder, is_main_process
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def train(
     if final.exists():
         manifest = artifact.verify(final, kind="policy", expect=identity)
         return _result(final, manifest, seconds=time.monotonic() - started)
-    journal = Journal(folder, report)
+    journal = Journal(folder, report, is_silent=not is_main_process())
     job = Job(
         config=config,
         data=data,
@@ -94,6 +94,8 @@ def train(
     try:
         journal.write({"stage": "start", "method": config.method, "radius": job.confidence.radius})
         fitted = _method(config.method)(job)
+        if not is_main_process():
+            return _await_result(final, identity, started=started)
         journal.write({"stage": "evaluate"})
         figures, certificate, samples = evaluate(job, fitted)
         manifest = _store(job, fitted, figures, certificate, samples)
@@ -188,6 +190,16 @@ def _store(
     artifact.seal(partial, kind="policy", content=content)
     artifact.publish(partial, job.folder / "policy")
     return artifact.verify(job.folder / "policy", kind="policy", expect=job.identity)
+
+
+def _await_result(final: Path, identity: Mapping[str, str], *, started: float) -> PolicyResult:
+    """What the other processes of a run do while the main one evaluates: it alone writes, and nothing is collective.
+    If it dies, the launcher ends them.
+    """
+    while not final.exists():
+        time.sleep(0.5)
+    manifest = artifact.verify(final, kind="policy", expect=identity)
+    return _result(final, manifest, seconds=time.monotonic() - started)
 
 
 def _result(folder: Path, manifest: Mapping[str, Any], *, seconds: float) -> PolicyResult:

@@ -3,6 +3,8 @@
 It has learned nothing and will say nothing: it is for trying the loop, for tests and for the CPU benchmark.
 """
 
+import os
+import shutil
 from pathlib import Path
 
 import torch
@@ -62,7 +64,12 @@ def build_model(*, width: int = 128, layers: int = 4, heads: int = 4, seed: int 
 
 def save_tiny(folder: Path, *, seed: int = 0) -> Path:
     """Write model and tokenizer (TRL wants a model that lies at a path); an existing complete copy is kept."""
-    if not (folder / "tokenizer.json").is_file():
-        build_model(seed=seed).save_pretrained(folder)
-        build_tokenizer().save_pretrained(folder)
+    if not folder.exists():
+        partial = folder.with_name(f"{folder.name}.{os.getpid()}")
+        build_model(seed=seed).save_pretrained(partial)
+        build_tokenizer().save_pretrained(partial)
+        try:
+            partial.rename(folder)
+        except OSError:  # another process of the run was first; its copy is the same
+            shutil.rmtree(partial)
     return folder

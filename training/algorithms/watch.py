@@ -4,11 +4,10 @@ import time
 from typing import Any
 
 import torch
-from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils.operations import broadcast_object_list
 from transformers import TrainerCallback
 
-from training.algorithms.policy import Cancelled, Job, TimeLimitReached
+from training.algorithms.policy import Cancelled, Job, TimeLimitReached, process_count
 
 NAMES = {
     "loss": "loss",
@@ -51,7 +50,7 @@ class Watch(TrainerCallback):
         except (Cancelled, TimeLimitReached) as reason:
             self.reason, wants_stop = reason, True
         wants_save = time.monotonic() - self._saved >= config.checkpoint_seconds
-        if PartialState().num_processes > 1:
+        if process_count() > 1:
             wishes = [wants_stop, wants_save]
             broadcast_object_list(wishes, from_process=0)
             wants_stop, wants_save = wishes
