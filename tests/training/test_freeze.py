@@ -1,0 +1,118 @@
+"""Freezing: the same labels give the same digest, and a withdrawn label is erased without breaking it."""
+
+import gzip
+import hashlib
+import json
+
+import pytest
+
+from annotation.models import Campaign, Label, Teacher, User
+from tests.conftest import add_conversations
+from tests.training.conftest import answer
+from training.datasets.frozen import BrokenLabelSet, canonical, erase_withdrawn, freeze, line_of, read_lines
+from training.models import LabelSet
+
+
+def test_the_same_labels_freeze_to_the_same_row(labelled: Campaign) -> None:
+    first, second = freeze(labelled), freeze(labelled)
+    assert first.pk == second.pk
+    assert LabelSet.objects.count() == 1
+    assert first.label_count == 120
+    assert first.summary["held_out"] == 15
+
+
+def test_one_label_more_is_another_set(labelled: Campaign, teacher: Teacher) -> None:
+    first = freeze(labelled)
+    answer(add_conversations(labelled, 1)[0], teacher, choice="tie")
+    second = freeze(labelled)
+    assert second.digest != first.digest
+    assert second.label_count == first.label_count + 1
+
+
+def test_the_digest_is_the_sha256_of_the_lines_sha256(labelled: Campaign) -> None:
+    label_set = freeze(labelled)
+    with label_set.file.open("rb") as packed, gzip.open(packed) as stream:
+        lines = list(stream)
+    assert all(json.loads(line) for line in lines)
+    digest = hashlib.sha256(b"".join(hashlib.sha256(line).digest() for line in lines)).hexdigest()
+    assert digest == label_set.digest
+
+
+def test_an_edit_changes_the_digest_and_the_old_answer_is_not_in_it(labelled: Campaign) -> None:
+    before = freeze(labelled)
+    label = Label.objects.order_by("id")[0]
+    Label.objects.filter(pk=label.pk).update(state=Label.State.SUPERSEDED)
+    Label.objects.create(
+        campaign=labelled,
+        offer=label.offer,
+        comparison=label.comparison,
+        teacher=label.teacher,
+        arm=label.arm,
+        b_first=label.b_first,
+        choice="both_bad",
+        supersedes=label,
+    )
+    after = freeze(labelled)
+    assert after.digest != before.digest
+    assert label.pk not in {line["id"] for line in read_lines(after)}
+    assert label.pk in {line["id"] for line in read_lines(before)}
+
+
+def test_a_line_holds_the_pseudonym_and_no_name(labelled: Campaign, bob: User) -> None:
+    bob.first_name, bob.last_name = "Robert", "Builder"
+    bob.save()
+    for label in Label.objects.select_related("teacher")[:5]:
+        written = canonical(line_of(label)).decode()
+        assert "teacher-bob" in written
+        assert not any(secret in written for secret in ("bob@example.org", "Robert", "Builder", '"bob"'))
+
+
+def test_tutorial_answers_are_not_frozen(labelled: Campaign, teacher: Teacher) -> None:
+    answer(add_conversations(labelled, 1)[0], teacher, choice="first", arm="tutorial")
+    assert freeze(labelled).label_count == 120
+
+
+def test_a_withdrawn_label_is_erased_and_the_rest_can_still_be_verified(labelled: Campaign) -> None:
+    label_set = freeze(labelled)
+    gone = Label.objects.order_by("id")[3]
+    gone.reason = "nobody may read this"
+    Label.objects.filter(pk=gone.pk).update(state=Label.State.WITHDRAWN)
+    assert gone.pk not in {line["id"] for line in read_lines(label_set)}, "left out at once, before it is erased"
+
+    assert erase_withdrawn(label_set) == 1
+    label_set.refresh_from_db()
+    assert label_set.tombstones == [gone.pk]
+    assert len(list(read_lines(label_set))) == 119  # and the digest was checked at the end
+    erased = [line for line in read_lines(label_set, with_erased=True) if "erased" in line]
+    assert [set(line) for line in erased] == [{"id", "erased"}]
+    assert erase_withdrawn(label_set) == 0
+
+
+def test_a_label_withdrawn_before_the_freeze_leaves_no_tombstone(labelled: Campaign) -> None:
+    Label.objects.filter(pk=Label.objects.order_by("id")[0].pk).update(state=Label.State.WITHDRAWN)
+    label_set = freeze(labelled)
+    assert label_set.label_count == 119
+    assert erase_withdrawn(label_set) == 0
+    assert label_set.tombstones == []
+
+
+@pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])
+def test_a_damaged_file_is_refused(labelled: Campaign, damage: str) -> None:
+    label_set = freeze(labelled)
+    path = label_set.file.path
+    content = open(path, "rb").read()
+    if damage == "truncated":
+        open(path, "wb").write(content[: len(content) // 2])
+    elif damage == "changed":
+        lines = gzip.decompress(content).replace(b'"choice":"first"', b'"choice":"second"', 1)
+        open(path, "wb").write(gzip.compress(lines))
+    else:
+        label_set.file.storage.delete(label_set.file.name)
+    with pytest.raises(BrokenLabelSet, match=label_set.short_digest):
+        list(read_lines(label_set))
+
+
+def test_an_empty_campaign_freezes_to_nothing(campaign: Campaign) -> None:
+    label_set = freeze(campaign)
+    assert label_set.label_count == 0
+    assert list(read_lines(label_set)) == []
