@@ -13,6 +13,7 @@ from annotation.models import Campaign, Comparison, Conversation, Label, Offer, 
 from tests.conftest import add_conversations
 
 WIDTH = 6
+ENCODED = 384  # the bundled encoder's width, so that generated texts can be scored as well
 THETA = np.array([2.0, -1.5, 1.0, 0.5, -0.5, 0.0])
 
 
@@ -23,18 +24,18 @@ def stored(**arrays: Any) -> ContentFile:
 
 
 def embed(campaign: Campaign, *, seed: int = 0) -> dict[int, np.ndarray]:
-    """Features drawn for every response, with a projection that leaves them as they are."""
+    """Features drawn for every response, and a projection that keeps the first few coordinates."""
     ids = np.array(
         sorted(Response.objects.filter(conversation__campaign=campaign).values_list("id", flat=True)), dtype=np.int64
     )
-    features = np.random.default_rng(seed).normal(size=(len(ids), WIDTH)).astype(np.float32)
+    features = np.random.default_rng(seed).normal(size=(len(ids), ENCODED)).astype(np.float32)
     Embedding.objects.filter(campaign=campaign).delete()
     Embedding.objects.create(
         campaign=campaign,
         encoder="test",
         file=stored(response_ids=ids, features=features),
         rows=len(ids),
-        dimensions=WIDTH,
+        dimensions=ENCODED,
         last_response=int(ids[-1]),
         digest="0" * 64,
     )
@@ -44,10 +45,10 @@ def embed(campaign: Campaign, *, seed: int = 0) -> dict[int, np.ndarray]:
         dimensions=WIDTH,
         requested=WIDTH,
         kept_variance=1.0,
-        file=stored(mean=np.zeros(WIDTH), components=np.eye(WIDTH), explained=np.full(WIDTH, 1 / WIDTH)),
+        file=stored(mean=np.zeros(ENCODED), components=np.eye(WIDTH, ENCODED), explained=np.full(WIDTH, 1 / WIDTH)),
         rows=len(ids),
     )
-    return dict(zip(ids.tolist(), features, strict=True))
+    return dict(zip(ids.tolist(), features[:, :WIDTH], strict=True))
 
 
 def answer(

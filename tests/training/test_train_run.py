@@ -53,3 +53,21 @@ def test_rerank_ends_in_a_sealed_policy_with_a_certificate(labelled: Campaign, a
     assert policy.evaluation["reward"]["accuracy"] > 0.5, "a reward fitted on 105 answers beats a coin on 15 others"
     choices = [json.loads(line) for line in (folder / "choices.jsonl").read_text().splitlines()]
     assert len(choices) == 40
+
+
+def test_pessimistic_dpo_loads_in_plain_transformers(labelled: Campaign, settings: Any) -> None:
+    config = TrainingConfig(method="pessimistic_dpo", encoder="minilm", **SMALL)
+    run = perform_now(start_run(campaign=labelled, config=config, is_forced=True))
+    assert (run.state, run.reason) == (Work.State.DONE, "")
+    assert run.step == run.steps == 4
+    losses = [row.values["loss"] for row in run.metrics.filter(stage="train")]
+    assert len(losses) == 4
+
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = Path(settings.MEDIA_ROOT) / run.policy.folder
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "Hello?"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
+    )
+    assert model.generate(**ids, max_new_tokens=3).shape[1] > ids["input_ids"].shape[1]
