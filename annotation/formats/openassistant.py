@@ -31,6 +31,8 @@ def is_recognised(fields: dict[str, Any]) -> bool:
 def parse_row(row: Row) -> list[Parsed]:
     """One conversation for every message with two assistant replies or more; a bad one is named and leaves the rest
     of its tree in place. Raises Refused for a tree without any."""
+    if not isinstance(row.fields.get("prompt"), dict):
+        raise Refused(f"prompt is {kind_of(row.fields.get('prompt'))}, and must be a message with its replies")
     found = list(walk(row))
     if not found:
         raise Refused("no message of this tree has two replies of the assistant, so there is nothing to compare")
@@ -39,7 +41,7 @@ def parse_row(row: Row) -> list[Parsed]:
 
 def walk(row: Row) -> Iterator[Parsed]:
     """Depth first, by a stack: replies may lie deeper than Python recurses."""
-    stack: list[tuple[Node, tuple[Message, ...]]] = [(row.fields.get("prompt", {}), ())]
+    stack: list[tuple[Node, tuple[Message, ...]]] = [(row.fields["prompt"], ())]
     while stack:
         node, before = stack.pop()
         try:
