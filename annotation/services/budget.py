@@ -46,6 +46,12 @@ def release(campaign_id: int, amount: Decimal) -> None:
         Campaign.objects.filter(pk=campaign_id).update(reserved=moved("reserved", -amount))
 
 
+def spend(campaign_id: int, amount: Decimal) -> bool:
+    """Spend what was not reserved; False where the budget does not cover it."""
+    fitting = Campaign.objects.filter(within_budget(amount), pk=campaign_id)
+    return fitting.update(spent=moved("spent", amount)) == 1
+
+
 def room_left(campaign: Campaign) -> Decimal | None:
     """What may still be promised; None without a budget."""
     return None if campaign.budget is None else campaign.budget - campaign.reserved - campaign.spent

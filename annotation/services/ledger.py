@@ -3,7 +3,14 @@
 import uuid
 from decimal import Decimal
 
-from annotation.models import LedgerEntry
+from django.db import transaction
+from django.db.models import Count, Sum
+from django.utils.translation import gettext as _
+
+from annotation.models import Campaign, LedgerEntry, Teacher, User
+from annotation.services.audit import record_audit
+from annotation.services.budget import FOUR_PLACES, spend
+from annotation.services.refusals import BudgetSpent, Refusal
 
 
 def record_movement(
@@ -40,3 +47,74 @@ def record_movement(
         for account, side in ((giver, -amount), (taker, amount))
     )
     return movement
+
+
+def balance(teacher: Teacher, *, campaign: Campaign | None = None) -> dict[str, Decimal]:
+    """What is owed to the teacher, by currency."""
+    entries = LedgerEntry.objects.filter(teacher=teacher, account=LedgerEntry.Account.TEACHER)
+    if campaign is not None:
+        entries = entries.filter(campaign=campaign)
+    sums = entries.values_list("currency").annotate(total=Sum("amount"))
+    return {currency: total.quantize(FOUR_PLACES) for currency, total in sums if total}
+
+
+@transaction.atomic
+def pay_out(
+    *, teacher: Teacher, amount: Decimal, currency: str, user: User, memo: str = "", campaign: Campaign | None = None
+) -> uuid.UUID | None:
+    """Book that the teacher was paid outside the platform. Never more than is owed.
+
+    The teacher's row is locked, so that two payouts at once do not both find the money. Raises Refusal.
+    """
+    Teacher.objects.select_for_update().get(pk=teacher.pk)
+    if amount <= 0:
+        raise Refusal(_("A payout is more than nothing."))
+    if amount > balance(teacher, campaign=campaign).get(currency, Decimal(0)):
+        raise Refusal(_("This is more than is owed to the teacher."))
+    movement = record_movement(
+        giver=LedgerEntry.Account.TEACHER,
+        taker=LedgerEntry.Account.PAID,
+        amount=amount,
+        campaign_id=campaign.pk if campaign is not None else None,
+        teacher_id=teacher.pk,
+        currency=currency,
+        memo=memo,
+        created_by_id=user.pk,
+    )
+    record_audit(
+        user=user,
+        verb="pay out",
+        object=f"{amount} {currency} to {teacher.pseudonym}",
+        campaign=campaign,
+        details={"movement": str(movement), "memo": memo},
+    )
+    return movement
+
+
+@transaction.atomic
+def grant_bonus(
+    *, campaign: Campaign, teacher: Teacher, amount: Decimal, currency: str, user: User, memo: str
+) -> uuid.UUID | None:
+    """Pay beyond labels, from the campaign's budget. Raises BudgetSpent."""
+    if amount <= 0:
+        raise Refusal(_("A bonus is more than nothing."))
+    movement = record_movement(
+        giver=LedgerEntry.Account.CAMPAIGN,
+        taker=LedgerEntry.Account.TEACHER,
+        amount=amount,
+        campaign_id=campaign.pk,
+        teacher_id=teacher.pk,
+        currency=currency,
+        memo=memo,
+        created_by_id=user.pk,
+    )
+    record_audit(user=user, verb="bonus", object=f"{amount} {currency} to {teacher.pseudonym}", campaign=campaign)
+    if not spend(campaign.pk, amount):
+        raise BudgetSpent
+    return movement
+
+
+def unbalanced_movements() -> list[uuid.UUID]:
+    """Movements whose sides do not add up to nothing, or are not two: there should be none."""
+    sums = LedgerEntry.objects.values_list("movement").annotate(total=Sum("amount"), sides=Count("id"))
+    return [movement for movement, total, sides in sums if total.quantize(FOUR_PLACES) != 0 or sides != 2]

@@ -1,0 +1,162 @@
+"""A teacher's own choices: time off, working hours, content warnings, and withdrawal from everything."""
+
+from dataclasses import dataclass
+from datetime import datetime, time
+from decimal import Decimal
+from typing import Any
+
+from django.db import transaction
+from django.db.models import Count, F, Sum
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from annotation.models import Campaign, Enrolment, Label, LedgerEntry, Membership, Message, Offer, Teacher, User
+from annotation.models.people import make_pseudonym
+from annotation.services.audit import record_audit
+from annotation.services.offers import withdraw_offers
+from annotation.services.refusals import Refusal
+
+REMOVE = "remove"
+"""The labels leave every estimate and every later export."""
+ANONYMISE = "anonymise"
+"""The labels stay, under a new pseudonym that leads to nobody."""
+
+
+def set_time_off(*, teacher: Teacher, until: datetime | None) -> int:
+    """No offers until then; what waits goes to others at once. None ends the time off."""
+    Teacher.objects.filter(pk=teacher.pk).update(away_until=until)
+    teacher.away_until = until
+    if until is None or until <= timezone.now():
+        return 0
+    return withdraw_offers(offers=Offer.objects.filter(teacher=teacher, state=Offer.State.QUEUED))
+
+
+def set_working_hours(*, teacher: Teacher, hours: list[list[Any]]) -> None:
+    """[[weekday, "09:00", "17:00"], …], Monday is 0; none means always. Raises Refusal for what is no such list."""
+    try:
+        cleaned = [
+            [int(weekday), time.fromisoformat(start).strftime("%H:%M"), time.fromisoformat(end).strftime("%H:%M")]
+            for weekday, start, end in hours
+        ]
+    except (TypeError, ValueError) as error:
+        raise Refusal(_("Give hours such as 09:00 to 17:00 for each day.")) from error
+    if any(weekday not in range(7) or start == end for weekday, start, end in cleaned):
+        raise Refusal(_("Give hours such as 09:00 to 17:00 for each day."))
+    Teacher.objects.filter(pk=teacher.pk).update(working_hours=cleaned)
+    teacher.working_hours = cleaned
+
+
+@transaction.atomic
+def decline_category(*, teacher: Teacher, category: str) -> int:
+    """The teacher will not see this category; what waits of it goes to others."""
+    locked = Teacher.objects.select_for_update().get(pk=teacher.pk)
+    locked.declined_warnings = sorted({*locked.declined_warnings, category})
+    locked.save(update_fields=["declined_warnings"])
+    teacher.declined_warnings = locked.declined_warnings
+    return withdraw_offers(
+        offers=Offer.objects.filter(teacher=teacher, state=Offer.State.QUEUED, comparison__category=category)
+    )
+
+
+# Withdrawal -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CampaignEffect:
+    """What a withdrawal takes from one campaign."""
+
+    campaign: Campaign
+    labels: int
+    """Current labels of the teacher that would go."""
+    share: float
+    """Of the campaign's current labels."""
+
+
+@dataclass(frozen=True)
+class WithdrawalEffect:
+    """What a withdrawal would do, in counts, before it is done."""
+
+    campaigns: list[CampaignEffect]
+    labels: int
+    live_offers: int
+    messages: int
+    owed: Decimal
+    """Pay that stays owed whatever happens to the labels."""
+
+
+def preview_withdrawal(teacher: Teacher) -> WithdrawalEffect:
+    counts = dict(
+        Label.objects.filter(teacher=teacher, state=Label.State.CURRENT)
+        .values_list("campaign")
+        .annotate(count=Count("id"))
+    )
+    campaigns = [
+        CampaignEffect(campaign, counts[campaign.pk], counts[campaign.pk] / max(1, campaign.label_count))
+        for campaign in Campaign.objects.filter(pk__in=counts).order_by("name")
+    ]
+    owed = LedgerEntry.objects.filter(teacher=teacher, account=LedgerEntry.Account.TEACHER).aggregate(Sum("amount"))
+    return WithdrawalEffect(
+        campaigns=campaigns,
+        labels=sum(counts.values()),
+        live_offers=Offer.objects.filter(teacher=teacher, state__in=Offer.LIVE).count(),
+        messages=Message.objects.filter(teacher=teacher).count(),
+        owed=owed["amount__sum"] or Decimal(0),
+    )
+
+
+def withdraw_teacher(*, teacher: Teacher, how: str, user: User | None) -> WithdrawalEffect:
+    """The teacher leaves for good. `remove` withdraws the labels, `anonymise` keeps them under a pseudonym of nobody.
+
+    In both the person is let go: account closed, name, address, messages' words and panel identifiers gone. Pay that is
+    owed stays on the books. First the door is shut, then the offers, then campaign by campaign the labels, each in a short
+    transaction; called again after a crash it goes on.
+
+    Returns the effect as it was before.
+    """
+    if how not in (REMOVE, ANONYMISE):
+        raise ValueError(f"{how!r} is no way to withdraw: remove or anonymise.")
+    effect = preview_withdrawal(teacher)
+    with transaction.atomic():
+        Teacher.objects.filter(pk=teacher.pk, withdrawn_at__isnull=True).update(withdrawn_at=timezone.now())
+        Membership.objects.filter(teacher=teacher).update(status=Membership.Status.DEPARTED)
+    withdraw_offers(offers=Offer.objects.filter(teacher=teacher, state__in=Offer.LIVE), also_held=True)
+    if how == REMOVE:
+        for campaign in Campaign.objects.filter(labels__teacher=teacher, labels__state=Label.State.CURRENT).distinct():
+            _withdraw_labels(campaign, teacher)
+    _forget_person(teacher)
+    record_audit(
+        user=user, verb="withdraw teacher", object=teacher.pseudonym, details={"how": how, "labels": effect.labels}
+    )
+    return effect
+
+
+@transaction.atomic
+def _withdraw_labels(campaign: Campaign, teacher: Teacher) -> None:
+    """Their words go with them: the reason is emptied, and the offer's slot is free for somebody else.
+
+    The money stays spent: the work was done.
+    """
+    now = timezone.now()
+    labels = Label.objects.filter(campaign=campaign, teacher=teacher)
+    Offer.objects.filter(campaign=campaign, teacher=teacher, state=Offer.State.ANSWERED).update(
+        state=Offer.State.WITHDRAWN, closed_at=now
+    )
+    count = labels.filter(state=Label.State.CURRENT).update(state=Label.State.WITHDRAWN, reason="", changed_at=now)
+    labels.exclude(state=Label.State.WITHDRAWN).update(reason="", changed_at=now)
+    Campaign.objects.filter(pk=campaign.pk).update(
+        label_count=F("label_count") - count, label_version=F("label_version") + 1
+    )
+    Enrolment.objects.filter(campaign=campaign, teacher=teacher).update(label_count=F("label_count") - count)
+
+
+@transaction.atomic
+def _forget_person(teacher: Teacher) -> None:
+    """Nothing that leads from the labels to the person stays."""
+    user = teacher.user
+    Teacher.objects.filter(pk=teacher.pk).update(
+        user=None, pseudonym=make_pseudonym(), external={}, endpoint={}, working_hours=[], last_seen=None
+    )
+    Message.objects.filter(teacher=teacher).update(text=_("(withdrawn)"))
+    teacher.refresh_from_db()
+    if user is not None and not user.roles.exists() and not user.is_staff:
+        user.delete()
