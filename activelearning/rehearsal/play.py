@@ -1,0 +1,102 @@
+"""The rehearsal itself: actors at work in threads, until so many labels are in or nothing is left to ask."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from random import Random
+
+from django.db import connection
+from django.urls import reverse
+
+from activelearning.rehearsal.browsing import Browser, DeskPage
+from activelearning.rehearsal.people import Actor
+from activelearning.rehearsal.truth import Truth
+from annotation.models import Campaign, Offer
+
+DRY_AFTER = 45.0
+"""Seconds without any label by anybody after which there is nothing left to ask."""
+WAIT = 0.3
+
+
+@dataclass
+class Stage:
+    """What the actors share: how many labels are in, and when the last one came."""
+
+    wanted: int
+    on_label: Callable[[], object]
+    labels: int = 0
+    last: float = field(default_factory=time.monotonic)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def is_over(self) -> bool:
+        return self.labels >= self.wanted or time.monotonic() - self.last > DRY_AFTER
+
+    def may_answer(self) -> bool:
+        """Take one of the labels that are still wanted."""
+        with self.lock:
+            if self.is_over:
+                return False
+            self.labels += 1
+            self.last = time.monotonic()
+            return True
+
+
+def play(
+    campaign: Campaign,
+    actors: list[Actor],
+    truth: Truth,
+    *,
+    site: str,
+    labels: int,
+    seed: int,
+    think_seconds: float,
+    on_label: Callable[[], object],
+) -> int:
+    """Let the actors sign in and answer; returns how many labels they gave. Raises NotServed."""
+    stage = Stage(wanted=labels, on_label=on_label)
+    with ThreadPoolExecutor(max_workers=len(actors)) as threads:
+        futures = [
+            threads.submit(_act, campaign, actor, truth, stage, site, Random(f"{seed} {number}"), think_seconds)
+            for number, actor in enumerate(actors)
+        ]
+        for future in futures:
+            future.result()
+    return stage.labels
+
+
+def _act(
+    campaign: Campaign, actor: Actor, truth: Truth, stage: Stage, site: str, rng: Random, think_seconds: float
+) -> None:
+    path = reverse("desk", args=[campaign.code])
+    browser = Browser(site)
+    try:
+        browser.sign_in(actor.username, actor.password)
+        desk = browser.open_desk(path)
+        while not stage.is_over:
+            if desk.state != "offer":
+                time.sleep(WAIT)
+                desk = browser.open_desk(path)
+                continue
+            if think_seconds:
+                time.sleep(rng.expovariate(1 / think_seconds))
+            desk = _answer(browser, path, desk, actor, truth, stage, rng)
+    finally:
+        connection.close()
+
+
+def _answer(
+    browser: Browser, path: str, desk: DeskPage, actor: Actor, truth: Truth, stage: Stage, rng: Random
+) -> DeskPage:
+    """Answer what is shown. The page shows texts; which comparison that is, the actor looks up by the offer's code."""
+    offer = Offer.objects.select_related("comparison").get(code=desk.offer)
+    choice = actor.choose(offer.comparison, b_first=offer.b_first, truth=truth, rng=rng)
+    if choice is None:
+        return browser.skip(path, offer=desk.offer, reason="this judge never saw it")
+    if not stage.may_answer():
+        return desk
+    after = browser.answer(path, offer=desk.offer, choice=choice)
+    stage.on_label()
+    return after
