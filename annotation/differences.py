@@ -2,8 +2,8 @@
 
 import hashlib
 import re
+from dataclasses import replace
 from difflib import SequenceMatcher
-from itertools import zip_longest
 
 from django.core.cache import cache
 from django.utils.safestring import SafeString, mark_safe
@@ -20,22 +20,22 @@ PIECES = re.compile(
 )
 
 
-def mark_differences(sides: Sides) -> Sides:
-    """The same sides with `<mark>` around the words that only one of two turns at the same place has."""
-    pairs = [_mark_turns(first, second) for first, second in zip_longest(sides.first, sides.second)]
-    return Sides(
-        shared=sides.shared,
-        first=[first for first, _ in pairs if first is not None],
-        second=[second for _, second in pairs if second is not None],
-        words=sides.words,
-    )
+def mark_differences(shown: Sides) -> Sides:
+    """The same two sides with `<mark>` around the words that only one of two turns at the same place has."""
+    first, second = shown.sides
+    pairs = [_mark_turns(*turns) for turns in zip(first.turns, second.turns, strict=False)]
+    marked = [
+        replace(side, turns=[pair[place] for pair in pairs] + side.turns[len(pairs) :])
+        for place, side in enumerate((first, second))
+    ]
+    return replace(shown, sides=marked)
 
 
-def _mark_turns(first: Turn | None, second: Turn | None) -> tuple[Turn | None, Turn | None]:
-    if first is None or second is None or first.html == second.html:
+def _mark_turns(first: Turn, second: Turn) -> tuple[Turn, Turn]:
+    if first.html == second.html:
         return first, second
     marked = mark_words(first.html, second.html)
-    return Turn(role=first.role, html=marked[0]), Turn(role=second.role, html=marked[1])
+    return replace(first, html=marked[0]), replace(second, html=marked[1])
 
 
 def mark_words(first: str, second: str) -> tuple[SafeString, SafeString]:

@@ -7,6 +7,7 @@ image, form or handler through, whatever the markdown, LaTeX or code said.
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from string import ascii_uppercase
 from typing import Any
 
 import nh3
@@ -28,7 +29,7 @@ from pygments.lexers import get_lexer_by_name
 from pygments.token import STANDARD_TYPES
 from pygments.util import ClassNotFound
 
-from annotation.models import Comparison
+from annotation.models import Conversation, Response
 
 VERSION = 1
 """Part of the cache's key: raise it when the same text renders differently."""
@@ -86,14 +87,22 @@ class Turn:
 
 
 @dataclass(frozen=True)
+class Side:
+    """One response under the letter by which the page calls it."""
+
+    letter: str
+    response_id: int
+    turns: list[Turn]
+
+
+@dataclass(frozen=True)
 class Sides:
-    """A comparison as shown: what both responses share, and the turns in which they differ."""
+    """Responses as shown: what all of them share, and the turns in which they differ."""
 
     shared: list[Turn]
-    first: list[Turn]
-    second: list[Turn]
+    sides: list[Side]
     words: int
-    """In the longer of the two."""
+    """In the longest of them."""
 
 
 def render_text(text: str) -> SafeString:
@@ -110,25 +119,27 @@ def render_messages(messages: Sequence[dict[str, Any]]) -> list[Turn]:
     return [Turn(role=str(one.get("role", "")), html=render_text(str(one.get("content", "")))) for one in messages]
 
 
-def render_sides(comparison: Comparison, *, b_first: bool) -> Sides:
-    """The conversation and the beginning that both responses share once, then the rest of each, in the order shown.
-
-    The comparison comes with its conversation and both responses selected.
-    """
-    first, second = (comparison.b, comparison.a) if b_first else (comparison.a, comparison.b)
-    same = count_shared(first.messages, second.messages)
+def render_sides(conversation: Conversation, responses: Sequence[Response]) -> Sides:
+    """The conversation and the beginning that all responses share once, then the rest of each, in the order given."""
+    same = count_shared([response.messages for response in responses])
+    rests = [response.messages[same:] for response in responses]
     return Sides(
-        shared=render_messages([*comparison.conversation.messages, *first.messages[:same]]),
-        first=render_messages(first.messages[same:]),
-        second=render_messages(second.messages[same:]),
-        words=max(count_words(first.messages[same:]), count_words(second.messages[same:])),
+        shared=render_messages([*conversation.messages, *responses[0].messages[:same]]),
+        sides=[
+            Side(letter=letter, response_id=response.pk, turns=render_messages(rest))
+            for letter, response, rest in zip(ascii_uppercase, responses, rests, strict=False)
+        ],
+        words=max(count_words(rest) for rest in rests),
     )
 
 
-def count_shared(first: Sequence[dict[str, Any]], second: Sequence[dict[str, Any]]) -> int:
-    """How many leading messages are the same; the last of each always counts as its own."""
-    longest = min(len(first), len(second)) - 1
-    return next((place for place in range(longest) if first[place] != second[place]), max(longest, 0))
+def count_shared(responses: Sequence[Sequence[dict[str, Any]]]) -> int:
+    """How many leading messages are the same in all; the last of each always counts as its own."""
+    longest = max(min(len(messages) for messages in responses) - 1, 0)
+    for place in range(longest):
+        if any(messages[place] != responses[0][place] for messages in responses):
+            return place
+    return longest
 
 
 def count_words(messages: Sequence[dict[str, Any]]) -> int:

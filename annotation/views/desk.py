@@ -1,0 +1,171 @@
+"""The teacher's desk: see, answer, skip, take back, tell the admins."""
+
+from uuid import UUID
+
+from django.db import transaction
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+
+from annotation.forms.desk import AnswerForm, MessageForm, OfferForm, SkipForm
+from annotation.models import Enrolment, Label, Message, Offer
+from annotation.rendering import render_text
+from annotation.services.labels import record_label, undo_label
+from annotation.services.offers import skip_offer
+from annotation.services.refusals import Refusal
+from annotation.tasks import ask_for_replan
+from annotation.views.desk_page import Desk, HtmxRequest, comparison_context, desk_view, responses_shown, show_desk
+
+
+@desk_view("GET")
+def show(request: HtmxRequest, desk: Desk) -> HttpResponse:
+    return show_desk(request, desk)
+
+
+@desk_view("POST")
+def answer(request: HtmxRequest, desk: Desk) -> HttpResponse:
+    """One answer in, the next comparison out. The same answer again is the same label."""
+    offer = posted_offer(request, desk)
+    form = AnswerForm(request.POST, campaign=desk.campaign, response_ids=_response_ids(desk, offer))
+    if not form.is_valid():
+        desk.notices += [("bad", str(error)) for errors in form.errors.values() for error in errors]
+        return show_desk(request, desk, form=form if offer.state == Offer.State.HELD else None)
+    stage = desk.enrolment.stage
+    try:
+        label = record_label(offer=offer, **form.answer_given)
+    except Refusal as refusal:
+        desk.notices.append(("warn", str(refusal)))
+        return settled(show_desk(request, desk), offer)
+    transaction.on_commit(lambda: ask_for_replan(desk.campaign.pk))
+    desk.enrolment.refresh_from_db()
+    desk.said = _("Stored.")
+    desk.notices += feedback_on(label, desk=desk, stage=stage)
+    return settled(show_desk(request, desk), offer)
+
+
+@desk_view("POST")
+def skip(request: HtmxRequest, desk: Desk) -> HttpResponse:
+    offer = posted_offer(request, desk)
+    form = SkipForm(request.POST)
+    try:
+        skip_offer(offer=offer, reason=form.cleaned_data["reason"] if form.is_valid() else "")
+        desk.said = _("Skipped.")
+    except Refusal as refusal:
+        desk.notices.append(("warn", str(refusal)))
+    transaction.on_commit(lambda: ask_for_replan(desk.campaign.pk))
+    return settled(show_desk(request, desk), offer)
+
+
+@desk_view("POST")
+def undo(request: HtmxRequest, desk: Desk) -> HttpResponse:
+    """The last answer is taken back and its comparison shown again, with what was written."""
+    taken_back = None
+    try:
+        offer = undo_label(campaign=desk.campaign, teacher=desk.teacher)
+    except Refusal as refusal:
+        offer = None
+        desk.notices.append(("warn", str(refusal)))
+    else:
+        desk.said = _("Taken back.") if offer else _("There is no answer of yours to take back.")
+        desk.notices.append(("quiet", desk.said))
+    if offer is not None:
+        taken_back = Label.objects.filter(offer=offer).order_by("-id").first()
+        transaction.on_commit(lambda: ask_for_replan(desk.campaign.pk))
+        desk.enrolment.refresh_from_db()
+    return show_desk(request, desk, taken_back=taken_back)
+
+
+@desk_view("GET")
+def peek(request: HtmxRequest, desk: Desk) -> HttpResponse:
+    """The comparison that probably comes next, for the browser to keep ready. Nothing is held by looking.
+
+    Empty where the next one begins with something else: a warning, a lesson, or nothing.
+    """
+    offer = (
+        Offer.objects.filter(campaign=desk.campaign, teacher=desk.teacher, state=Offer.State.QUEUED)
+        .select_related("comparison__conversation", "comparison__a", "comparison__b")
+        .order_by("rank", "pk")
+        .first()
+    )
+    is_ready = (
+        offer is not None
+        and desk.campaign.is_open
+        and desk.enrolment.stage == Enrolment.Stage.WORKING
+        and offer.comparison.category not in desk.campaign.content_warnings
+        and not desk.user.preferences.get("hides_texts")
+    )
+    if offer is None or not is_ready:
+        return HttpResponse(status=204)
+    context = comparison_context(desk.campaign, offer.comparison, responses_shown(desk.campaign, offer))
+    return render(request, "annotation/_comparison.html", context | {"offer": offer, "is_preview": True})
+
+
+@desk_view("GET", "POST")
+def tell(request: HtmxRequest, desk: Desk) -> HttpResponse:
+    """A message to the admins, about the comparison in view or about none; and their answers."""
+    form = MessageForm(request.POST or None)
+    if request.method == "POST" and form.is_valid():
+        offer = Offer.objects.filter(teacher=desk.teacher, code=form.cleaned_data["offer"]).first()
+        Message.objects.create(
+            campaign=desk.campaign, teacher=desk.teacher, offer=offer, text=form.cleaned_data["text"]
+        )
+        desk.said = _("Your message is with the admins.")
+        desk.notices.append(("ok", desk.said))
+        return show_desk(request, desk)
+    messages = Message.objects.filter(campaign=desk.campaign, teacher=desk.teacher)[:50]
+    return render(
+        request,
+        "annotation/desk_messages.html",
+        {"desk": desk, "campaign": desk.campaign, "form": form, "sent": messages},
+    )
+
+
+def posted_offer(request: HtmxRequest, desk: Desk) -> Offer:
+    """The offer that a post speaks of, if it is the teacher's own. Raises Http404."""
+    form = OfferForm(request.POST)
+    code: UUID | None = form.cleaned_data["offer"] if form.is_valid() else None
+    return get_object_or_404(
+        Offer.objects.select_related("comparison"), code=code, campaign=desk.campaign, teacher=desk.teacher
+    )
+
+
+def settled(response: HttpResponse, offer: Offer) -> HttpResponse:
+    """Tells the browser that it may forget the answer to this offer: it is stored, or refused for good."""
+    response["X-Settled"] = str(offer.code)
+    return response
+
+
+def _response_ids(desk: Desk, offer: Offer) -> list[int]:
+    if desk.campaign.answer_mode == desk.campaign.AnswerMode.PAIR:
+        return [offer.comparison.a_id, offer.comparison.b_id]
+    return [response.pk for response in responses_shown(desk.campaign, offer)]
+
+
+def feedback_on(label: Label, *, desk: Desk, stage: str) -> list[tuple[str, str]]:
+    """After a lesson, what the answer should have been; after the last one, what comes now. Work gets no feedback."""
+    notices: list[tuple[str, str]] = []
+    if stage in (Enrolment.Stage.TUTORIAL, Enrolment.Stage.QUALIFICATION):
+        comparison = label.comparison
+        if comparison.gold_outcome is not None:
+            is_right = label.outcome == comparison.gold_outcome
+            verdict = _("Your last answer is the expected one.") if is_right else _("Another answer was expected.")
+            notices.append(("ok" if is_right else "warn", f"{verdict} {comparison.gold_feedback}".strip()))
+        elif comparison.gold_feedback:
+            notices.append(("quiet", comparison.gold_feedback))
+    if desk.enrolment.stage != stage and desk.enrolment.stage == Enrolment.Stage.QUALIFICATION:
+        notices.append(
+            ("quiet", _("The tutorial is done. The next comparisons have known answers: they show how you judge."))
+        )
+    if desk.enrolment.stage != stage and desk.enrolment.stage == Enrolment.Stage.WORKING:
+        notices.append(("ok", _("You are in. From now on every answer counts.")))
+    return notices
+
+
+@desk_view("GET")
+def guidelines(request: HtmxRequest, desk: Desk) -> HttpResponse:
+    """The guidelines on a page of their own, or as the panel beside the work."""
+    if desk.guidelines is None:
+        return redirect("desk", code=desk.campaign.code)
+    template = "annotation/_guidelines.html" if request.htmx else "annotation/desk_guidelines.html"
+    context = {"desk": desk, "campaign": desk.campaign, "guidelines_html": render_text(desk.guidelines.text)}
+    return render(request, template, context)

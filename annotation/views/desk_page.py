@@ -1,0 +1,229 @@
+"""What the teacher's desk shows now: guidelines to read, a warning, a comparison, or why there is none."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import Any
+from uuid import UUID
+
+from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.views import redirect_to_login
+from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.shortcuts import redirect, render
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django_htmx.http import HttpResponseClientRedirect
+from django_htmx.middleware import HtmxDetails
+
+from annotation.access import teacher_for
+from annotation.differences import mark_differences
+from annotation.forms.desk import AnswerForm, initial_answer
+from annotation.models import (
+    Campaign,
+    Comparison,
+    Enrolment,
+    GuidelineVersion,
+    Label,
+    Offer,
+    Response,
+    Teacher,
+    User,
+)
+from annotation.rendering import Sides, render_sides, render_text
+from annotation.services.enrolments import enrol
+from annotation.services.offers import claim_offer, skip_offer
+from annotation.services.terms import reason_to_rest, record_presence
+from annotation.shortcuts import SHORTCUTS, keys_of
+
+MOST_DECLINED = 20
+"""Offers of declined categories that one page view passes over."""
+
+
+class HtmxRequest(HttpRequest):
+    htmx: HtmxDetails
+    user: User | AnonymousUser  # type: ignore[assignment]
+
+
+@dataclass
+class Desk:
+    """Who sits where, and what they should be told with the next page."""
+
+    campaign: Campaign
+    teacher: Teacher
+    user: User
+    enrolment: Enrolment
+    guidelines: GuidelineVersion | None
+    notices: list[tuple[str, str]] = field(default_factory=list)
+    """(level, sentence): level is ok, warn, bad or quiet."""
+    said: str = ""
+    """For the live region: what just happened, in a few words."""
+
+    @property
+    def must_read(self) -> bool:
+        return self.guidelines is not None and self.enrolment.read_version_id != self.guidelines.pk
+
+
+DeskView = Callable[..., HttpResponse]
+
+
+def desk_view(*methods: str) -> Callable[[DeskView], Callable[..., HttpResponse]]:
+    """A page of the desk: sign-in, then the teacher, and only then the method, so that a stranger learns nothing."""
+
+    def wrap(view: DeskView) -> Callable[..., HttpResponse]:
+        @wraps(view)
+        def answer(request: HtmxRequest, code: UUID, **arguments: Any) -> HttpResponse:
+            if not isinstance(request.user, User):
+                return _send_to_sign_in(request, code)
+            desk = open_desk(request.user, code)
+            if request.method not in methods:
+                return HttpResponseNotAllowed(methods)
+            return view(request, desk, **arguments)
+
+        return answer
+
+    return wrap
+
+
+def _send_to_sign_in(request: HtmxRequest, code: UUID) -> HttpResponse:
+    """Back to the desk after signing in; what was typed waits in the browser."""
+    response = redirect_to_login(reverse("desk", args=[code]) if request.htmx else request.get_full_path())
+    return HttpResponseClientRedirect(response["Location"]) if request.htmx else response
+
+
+def open_desk(user: User, code: UUID) -> Desk:
+    campaign, teacher = teacher_for(user, code)
+    record_presence(teacher)
+    return Desk(
+        campaign=campaign,
+        teacher=teacher,
+        user=user,
+        enrolment=enrol(campaign=campaign, teacher=teacher),
+        guidelines=GuidelineVersion.objects.filter(campaign=campaign).defer("text").first(),
+    )
+
+
+def show_desk(request: HtmxRequest, desk: Desk, **shown: Any) -> HttpResponse:
+    """The fragment for htmx; else for a GET the page, for a POST the way back to it, so that a reload is safe."""
+    if request.htmx:
+        context = desk_context(request, desk, **shown) | {"is_fragment": True}
+        if "waiting" in request.GET and context["state"] == "rest":
+            return HttpResponse(status=204)  # nothing new: htmx leaves the page, and the focus in it, as they are
+        return render(request, "annotation/_desk.html", context)
+    if request.method == "POST":
+        # A page of its own after a post, so that neither a reload nor the back button sends it again.
+        request.session["desk_notices"] = desk.notices
+        return redirect("desk", code=desk.campaign.code)
+    desk.notices = [*request.session.pop("desk_notices", []), *desk.notices]
+    context = desk_context(request, desk, **shown)
+    context["shortcuts"] = [(shortcut, context["keys"][shortcut.name]) for shortcut in SHORTCUTS]
+    return render(request, "annotation/desk.html", context)
+
+
+def desk_context(
+    request: HtmxRequest, desk: Desk, *, form: AnswerForm | None = None, taken_back: Label | None = None
+) -> dict[str, Any]:
+    context: dict[str, Any] = {
+        "desk": desk,
+        "campaign": desk.campaign,
+        "enrolment": desk.enrolment,
+        "keys": keys_of(desk.user.preferences),
+        "hides_texts": bool(desk.user.preferences.get("hides_texts")),
+    }
+    if desk.must_read and desk.guidelines is not None:
+        return context | {"state": "guidelines", "guidelines_html": render_text(desk.guidelines.text)}
+    if desk.enrolment.stage == Enrolment.Stage.FAILED:
+        return context | {"state": "rest", "why": not_qualified()}
+    offer = claim_next(desk)
+    if offer is None:
+        return context | {"state": "rest", "why": reason_to_rest(campaign=desk.campaign, teacher=desk.teacher)}
+    if warning := warning_for(request, desk, offer):
+        return context | {"state": "warning", "offer": offer, "warning": warning}
+    return context | offer_context(request, desk, offer, form=form, taken_back=taken_back)
+
+
+def not_qualified() -> str:
+    return _(
+        "Your answers to the qualification did not agree well enough with the known ones, so this campaign gives you no"
+        " comparisons. Thank you for your time; its admins can be reached below."
+    )
+
+
+def claim_next(desk: Desk) -> Offer | None:
+    """The next offer; those of categories that the teacher opted out of are passed over."""
+    declined = set(desk.teacher.declined_warnings) & set(desk.campaign.content_warnings)
+    for _attempt in range(MOST_DECLINED):
+        offer = claim_offer(campaign=desk.campaign, teacher=desk.teacher)
+        if offer is None or offer.comparison.category not in declined:
+            return offer
+        skip_offer(offer=offer, reason=f"opted out of {offer.comparison.category}")
+    return None
+
+
+def warning_for(request: HtmxRequest, desk: Desk, offer: Offer) -> str:
+    """The warning to show before this comparison; empty where there is none or it was accepted."""
+    category = offer.comparison.category
+    warning = str(desk.campaign.content_warnings.get(category, ""))
+    accepted = desk.user.preferences.get("accepted_warnings", [])
+    if request.GET.get("shown") == str(offer.code) or category in accepted:
+        return ""
+    return warning
+
+
+def offer_context(
+    request: HtmxRequest, desk: Desk, offer: Offer, *, form: AnswerForm | None, taken_back: Label | None
+) -> dict[str, Any]:
+    responses = responses_shown(desk.campaign, offer)
+    if form is None:
+        initial = initial_answer(taken_back, campaign=desk.campaign) if taken_back is not None else {}
+        form = AnswerForm(campaign=desk.campaign, response_ids=[response.pk for response in responses], initial=initial)
+    return {
+        "state": "offer",
+        "offer": offer,
+        "form": form,
+        "taken_back": taken_back,
+        "has_differences": "differences" in request.GET,
+        **comparison_context(desk.campaign, offer.comparison, responses, differences="differences" in request.GET),
+    }
+
+
+def comparison_context(
+    campaign: Campaign, comparison: Comparison, responses: list[Response], *, differences: bool = False
+) -> dict[str, Any]:
+    shown: Sides = render_sides(comparison.conversation, responses)
+    if differences and len(shown.sides) == 2:
+        shown = mark_differences(shown)
+    return {
+        "shown": shown,
+        "is_ranking": campaign.answer_mode == Campaign.AnswerMode.RANKING,
+        "places": range(1, len(responses) + 1),
+        "answers": answers_of(campaign),
+    }
+
+
+def responses_shown(campaign: Campaign, offer: Offer) -> list[Response]:
+    """In the order shown: the pair as drawn; where the campaign ranks, all responses, shuffled by the offer's code."""
+    pair = [offer.comparison.a, offer.comparison.b]
+    if campaign.answer_mode == Campaign.AnswerMode.PAIR:
+        return pair[::-1] if offer.b_first else pair
+    responses = list(Response.objects.filter(conversation=offer.comparison.conversation_id).order_by("pk"))
+    random.Random(offer.code.int).shuffle(responses)
+    return responses
+
+
+def answers_of(campaign: Campaign) -> list[dict[str, Any]]:
+    """The answer buttons from left to right, in groups: A's, the tie, B's, both bad."""
+    if not campaign.asks_strength:
+        scale = [("first", "", _("A is better")), ("tie", "", _("Tie")), ("second", "", _("B is better"))]
+    else:
+        words = {1: _("slightly"), 2: _("clearly"), 3: _("much")}
+        scale = [
+            *(("first", f":{strength}", words[strength]) for strength in (3, 2, 1)),
+            ("tie", "", _("Tie")),
+            *(("second", f":{strength}", words[strength]) for strength in (1, 2, 3)),
+        ]
+    buttons = [*scale, ("both_bad", "", _("Both bad"))]
+    return [
+        {"choice": choice, "value": choice + strength, "text": text, "shortcut": f"answer_{place}"}
+        for place, (choice, strength, text) in enumerate(buttons, start=1)
+    ]

@@ -1,0 +1,100 @@
+"""What the site keeps about the person who is signed in: their work, their settings, and all of it as a file."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from django.contrib.auth.decorators import login_required
+from django.core.serializers.json import DjangoJSONEncoder
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.shortcuts import redirect, render
+from django.utils import timezone
+from django.views.decorators.http import require_GET, require_http_methods
+
+from annotation.access import taught_campaigns
+from annotation.models import Enrolment, Label, LedgerEntry, Membership, Message, Offer, Teacher, User
+
+CHUNK = 500
+LABEL_FIELDS = (
+    "campaign__name", "offer__code", "comparison_id", "b_first", "choice", "strength", "criteria", "ranking",
+    "reason", "is_flagged", "seconds", "state", "cost", "created_at", "guidelines__version",
+)  # fmt: skip
+
+
+@login_required
+@require_GET
+def account(request: HttpRequest) -> HttpResponse:
+    teacher = _teacher(request)
+    enrolments = Enrolment.objects.filter(teacher=teacher).select_related("campaign").order_by("-id") if teacher else []
+    context = {
+        "teacher": teacher,
+        "enrolments": enrolments,
+        "open_codes": set(taught_campaigns(request.user).values_list("code", flat=True)),
+    }
+    return render(request, "annotation/account.html", context)
+
+
+@login_required
+@require_http_methods(["POST"])
+def allow_warnings(request: HttpRequest) -> HttpResponse:
+    """Take back an opt-out, or an acceptance, of a content warning."""
+    teacher, category = _teacher(request), request.POST.get("category", "")
+    if teacher is not None:
+        declined = [name for name in teacher.declined_warnings if name != category]
+        Teacher.objects.filter(pk=teacher.pk).update(declined_warnings=declined)
+    return redirect("account")
+
+
+@login_required
+@require_GET
+def data(request: HttpRequest) -> StreamingHttpResponse:
+    """Everything about oneself, streamed, so that years of work come in flat memory."""
+    assert isinstance(request.user, User)
+    response = StreamingHttpResponse(_write_data(request.user, _teacher(request)), content_type="application/json")
+    response["Content-Disposition"] = 'attachment; filename="my-data.json"'
+    return response
+
+
+def _teacher(request: HttpRequest) -> Teacher | None:
+    return Teacher.objects.filter(user=request.user).first() if isinstance(request.user, User) else None
+
+
+def _write_data(user: User, teacher: Teacher | None) -> Iterator[str]:
+    """One JSON object; the lists in it row by row."""
+    dump = DjangoJSONEncoder(ensure_ascii=False).encode
+    person = {
+        "username": user.username,
+        "email": user.email,
+        "first_name": user.first_name,
+        "last_name": user.last_name,
+        "date_joined": user.date_joined,
+        "last_login": user.last_login,
+        "time_zone": user.time_zone,
+        "preferences": user.preferences,
+    }
+    yield f'{{"written_at": {dump(timezone.now())}, "account": {dump(person)}'
+    if teacher is not None:
+        known = ("pseudonym", "last_seen", "away_until", "working_hours", "declined_warnings", "created_at")
+        yield f', "teacher": {dump({name: getattr(teacher, name) for name in known})}'
+        for name, rows in _lists(teacher):
+            yield f', "{name}": ['
+            for place, row in enumerate(rows):
+                yield (", " if place else "") + dump(row)
+            yield "]"
+    yield "}\n"
+
+
+def _lists(teacher: Teacher) -> Iterator[tuple[str, Iterator[Any]]]:
+    memberships = Membership.objects.filter(teacher=teacher)
+    yield "memberships", memberships.values("pool__name", "status", "accepted_terms", "joined_at").iterator(CHUNK)
+    enrolments = Enrolment.objects.filter(teacher=teacher)
+    yield (
+        "enrolments",
+        enrolments.values("campaign__name", "stage", "label_count", "earned", "joined_at").iterator(CHUNK),
+    )
+    yield "labels", Label.objects.filter(teacher=teacher).order_by("pk").values(*LABEL_FIELDS).iterator(CHUNK)
+    skipped = Offer.objects.filter(teacher=teacher, state=Offer.State.SKIPPED)
+    yield "skips", skipped.values("campaign__name", "comparison_id", "skip_reason", "closed_at").iterator(CHUNK)
+    sent = Message.objects.filter(teacher=teacher)
+    yield "messages", sent.values("campaign__name", "text", "reply", "created_at", "replied_at").iterator(CHUNK)
+    paid = LedgerEntry.objects.filter(teacher=teacher, account=LedgerEntry.Account.TEACHER)
+    yield "ledger", paid.values("amount", "currency", "memo", "created_at").iterator(CHUNK)

@@ -1,0 +1,76 @@
+"""Before and around the work: guidelines read, warnings accepted or declined, keys chosen, texts hidden."""
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import redirect, render
+from django.utils.translation import gettext as _
+
+from annotation.forms.desk import ShortcutsForm
+from annotation.models import Enrolment, GuidelineVersion, Teacher, User
+from annotation.services.enrolments import read_guidelines
+from annotation.services.offers import skip_offer
+from annotation.services.refusals import Refusal
+from annotation.shortcuts import SHORTCUTS
+from annotation.views.desk import posted_offer
+from annotation.views.desk_page import Desk, HtmxRequest, desk_view, show_desk
+
+
+@desk_view("POST")
+def confirm_guidelines(request: HtmxRequest, desk: Desk) -> HttpResponse:
+    """The version that the page showed was read, which need not be the newest any more."""
+    version = request.POST.get("version", "")
+    known = GuidelineVersion.objects.filter(campaign=desk.campaign, version=int(version) if version.isdecimal() else 0)
+    if read := known.first():
+        desk.enrolment = read_guidelines(enrolment=desk.enrolment, version=read)
+    if desk.enrolment.stage == Enrolment.Stage.TUTORIAL:
+        desk.notices.append(("quiet", _("A short tutorial first: answer as you would, and see what was expected.")))
+    return show_desk(request, desk)
+
+
+@desk_view("POST")
+def answer_warning(request: HtmxRequest, desk: Desk) -> HttpResponse:
+    """Show it this once, always show this category, or keep the category away from this teacher."""
+    offer = posted_offer(request, desk)
+    category, wish = offer.comparison.category, request.POST.get("wish", "")
+    if wish == "always":
+        accepted = set(desk.user.preferences.get("accepted_warnings", [])) | {category}
+        set_preference(desk.user, accepted_warnings=sorted(accepted))
+    elif wish == "decline":
+        declined = sorted({*desk.teacher.declined_warnings, category})
+        Teacher.objects.filter(pk=desk.teacher.pk).update(declined_warnings=declined)
+        desk.teacher.declined_warnings = declined
+        try:
+            skip_offer(offer=offer, reason=f"opted out of {category}")
+        except Refusal as refusal:
+            desk.notices.append(("warn", str(refusal)))
+        desk.notices.append(("quiet", _("You will not be shown this category again.")))
+    return show_desk(request, desk)
+
+
+@desk_view("POST")
+def hide_texts(request: HtmxRequest, desk: Desk) -> HttpResponse:
+    """Switch whether responses are covered until asked for."""
+    set_preference(desk.user, hides_texts=request.POST.get("hide") == "on")
+    return show_desk(request, desk)
+
+
+@desk_view("GET", "POST")
+def shortcuts(request: HtmxRequest, desk: Desk) -> HttpResponse:
+    """Which key does what, and other keys for those who want them."""
+    form = ShortcutsForm(request.POST or None, preferences=desk.user.preferences)
+    if request.method == "POST" and "reset" in request.POST:
+        set_preference(desk.user, shortcuts={}, shortcuts_off=False)
+        return redirect("desk_shortcuts", code=desk.campaign.code)
+    if request.method == "POST" and form.is_valid():
+        chosen = {shortcut.name: form.cleaned_data[shortcut.name] for shortcut in SHORTCUTS}
+        set_preference(desk.user, shortcuts=chosen, shortcuts_off=form.cleaned_data["shortcuts_off"])
+        messages.success(request, _("Your keys are stored."))
+        return redirect("desk", code=desk.campaign.code)
+    return render(request, "annotation/desk_shortcuts.html", {"desk": desk, "campaign": desk.campaign, "form": form})
+
+
+def set_preference(user: User, **chosen: Any) -> None:
+    user.preferences = {**user.preferences, **chosen}
+    User.objects.filter(pk=user.pk).update(preferences=user.preferences)
