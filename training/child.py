@@ -1,7 +1,7 @@
 """The child process of a run: `python -m training.child KIND CODE HOLDER PARENT`, started by pipeline/supervision.py.
 
-SIGTERM asks it to stop at a saved checkpoint. If its parent dies it ends at once: the work's row is free again as soon as
-the heartbeat is stale.
+SIGTERM asks it to stop at a saved checkpoint. If its parent dies it ends at once: the work's row is free again as soon
+as the heartbeat is stale.
 """
 
 import os

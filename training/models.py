@@ -90,7 +90,9 @@ class Run(Work):
     label_set = models.ForeignKey(LabelSet, on_delete=models.PROTECT, null=True, blank=True, related_name="runs")
     estimate = models.ForeignKey(Estimate, on_delete=models.SET_NULL, null=True, blank=True, related_name="runs")
     """The campaign's newest estimate when the run was asked for: its projection gives the run's features."""
-    parent = models.ForeignKey("training.Policy", on_delete=models.SET_NULL, null=True, blank=True, related_name="heirs")
+    parent = models.ForeignKey(
+        "training.Policy", on_delete=models.SET_NULL, null=True, blank=True, related_name="heirs"
+    )
     """The policy that this one starts from, if any."""
     config = models.JSONField()
     """training.algorithms.config.TrainingConfig as JSON, frozen."""

@@ -88,7 +88,9 @@ def answer_all(
         prefers_a = generator.random() < 1 / (1 + np.exp(-gap))
         b_first = bool(generator.random() < 0.5)
         choice = "first" if prefers_a != b_first else "second"
-        labels.append(answer(comparison, teacher, choice=choice, b_first=b_first, strength=int(generator.integers(1, 4))))
+        labels.append(
+            answer(comparison, teacher, choice=choice, b_first=b_first, strength=int(generator.integers(1, 4)))
+        )
     return labels
 
 

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+from pathlib import Path
 
 import pytest
 
@@ -88,6 +89,15 @@ def test_a_withdrawn_label_is_erased_and_the_rest_can_still_be_verified(labelled
     assert erase_withdrawn(label_set) == 0
 
 
+def test_an_answer_that_was_edited_after_the_freeze_is_erased_with_its_teacher(labelled: Campaign) -> None:
+    label_set = freeze(labelled)
+    first, second = Label.objects.order_by("id")[:2]
+    Label.objects.filter(pk=first.pk).update(state=Label.State.SUPERSEDED)
+    Label.objects.filter(pk=second.pk).update(state=Label.State.WITHDRAWN)
+    assert erase_withdrawn(label_set) == 2
+    assert not {first.pk, second.pk} & {line["id"] for line in read_lines(label_set)}
+
+
 def test_a_label_withdrawn_before_the_freeze_leaves_no_tombstone(labelled: Campaign) -> None:
     Label.objects.filter(pk=Label.objects.order_by("id")[0].pk).update(state=Label.State.WITHDRAWN)
     label_set = freeze(labelled)
@@ -99,15 +109,15 @@ def test_a_label_withdrawn_before_the_freeze_leaves_no_tombstone(labelled: Campa
 @pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])
 def test_a_damaged_file_is_refused(labelled: Campaign, damage: str) -> None:
     label_set = freeze(labelled)
-    path = label_set.file.path
-    content = open(path, "rb").read()
+    path = Path(label_set.file.path)
+    content = path.read_bytes()
     if damage == "truncated":
-        open(path, "wb").write(content[: len(content) // 2])
+        path.write_bytes(content[: len(content) // 2])
     elif damage == "changed":
         lines = gzip.decompress(content).replace(b'"choice":"first"', b'"choice":"second"', 1)
-        open(path, "wb").write(gzip.compress(lines))
+        path.write_bytes(gzip.compress(lines))
     else:
-        label_set.file.storage.delete(label_set.file.name)
+        path.unlink()
     with pytest.raises(BrokenLabelSet, match=label_set.short_digest):
         list(read_lines(label_set))
 

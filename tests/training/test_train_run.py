@@ -1,12 +1,8 @@
 """A run from row to policy, in this process: what the child does."""
 
 import json
-import uuid
 from pathlib import Path
 from typing import Any
-
-import pytest
-from django.utils import timezone
 
 from annotation.models import Campaign, User
 from training.algorithms import artifact

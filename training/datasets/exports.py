@@ -83,7 +83,7 @@ SCHEMAS = {
 def rationalities_of(campaign: Campaign) -> Rationalities:
     """(pseudonym, category) -> rationality: as estimated where the campaign estimates, else as the admin stated.
 
-    The category "" holds a teacher's value where the category has none of its own; a teacher nobody spoke of counts as 1.
+    The category "" holds a teacher's value where the category has none of its own; who was never spoken of counts as 1.
     """
     found: Rationalities = {}
     members = Membership.objects.filter(pool__campaigns=campaign).select_related("teacher").order_by("id")

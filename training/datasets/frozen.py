@@ -1,8 +1,8 @@
 """Freezing: a campaign's labels as canonical JSON lines that are named by what they hold.
 
 A line carries everything that a label means (texts, choice, teacher's pseudonym, arm), so a label set outlives changes
-of the database. Its digest is the sha256 over the sha256 of every line: when a teacher withdraws, the line is erased, its
-sha256 stays, and what is left can still be checked against the digest.
+of the database. Its digest is the sha256 over the sha256 of every line: when a teacher withdraws, the line is erased,
+its sha256 stays, and what is left can still be checked against the digest.
 """
 
 import gzip
@@ -138,7 +138,7 @@ def read_lines(label_set: LabelSet, *, with_erased: bool = False) -> Iterator[Li
     withdrawn = set(withdrawn_labels(label_set.campaign, label_set.last_label).values_list("id", flat=True))
     digest = hashlib.sha256()
     try:
-        with label_set.file.open("rb") as packed, gzip.open(packed, "rb") as stream:
+        with label_set.file.storage.open(label_set.file.name) as packed, gzip.open(packed, "rb") as stream:
             for written in stream:
                 line: Line = json.loads(written)
                 is_erased = "erased" in line
@@ -154,7 +154,11 @@ def read_lines(label_set: LabelSet, *, with_erased: bool = False) -> Iterator[Li
 
 
 def withdrawn_labels(campaign: Campaign, last: int) -> QuerySet[Label]:
-    return Label.objects.filter(campaign=campaign, state=Label.State.WITHDRAWN, id__lte=last)
+    """Labels that their teachers took back, with the earlier answers that they had replaced: those were frozen too."""
+    gone = Label.objects.filter(campaign=campaign, state=Label.State.WITHDRAWN)
+    return Label.objects.filter(campaign=campaign, teacher__in=gone.values("teacher"), id__lte=last).exclude(
+        state=Label.State.CURRENT
+    )
 
 
 def erase_withdrawn(label_set: LabelSet) -> int:

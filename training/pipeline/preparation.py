@@ -1,20 +1,23 @@
 """From a run's row to the data it trains on: freeze, embed what is missing, fit on the frozen labels alone."""
 
-import dataclasses
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from django.db.models import Max
 
 from activelearning.algorithms.estimation import fit
 from activelearning.algorithms.features import Projection as Pca
 from activelearning.algorithms.rationality import fit_jointly
 from activelearning.algorithms.types import Floats
 from activelearning.arrays import load_pool
-from activelearning.models import Projection
+from activelearning.models import Embedding, Projection
+from activelearning.pipeline.embedding import current_projection, embed
+from activelearning.pipeline.estimating import PULL, latest, next_ridge
 from activelearning.storage import read_arrays
-from annotation.models import Campaign
+from annotation.models import Campaign, Comparison
 from training.algorithms.config import TrainingConfig
 from training.algorithms.data import TrainingData
 from training.algorithms.pessimism import deficiency
@@ -32,7 +35,7 @@ from training.datasets.exports import rationalities_of, rationality_of
 from training.datasets.frozen import read_lines
 from training.models import LabelSet, Run
 
-BIAS_PRIOR = 0.5  # tau_b of the pull toward the response shown first, in log odds
+EMBED_PATIENCE = 1800.0  # seconds to wait for another process that computes the features
 
 
 class CannotTrain(Exception):
@@ -73,9 +76,9 @@ def build(run: Run, *, label_set: LabelSet) -> TrainingData:
     if not judged.fitted:
         raise CannotTrain("The label set has no label that may be learned from: all are held out, or of other arms.")
     features, projection = load_features(campaign)
-    judged = _with_features(judged, features)
+    _check_features(judged, features)
     config = TrainingConfig.from_json(run.config)
-    ridge = ridge_of(run)
+    ridge = next_ridge(campaign, latest(campaign))
     fitted = fit_reward(campaign, judged, features, ridge=ridge)
     if not run.is_forced and (reason := deficiency(fitted.information, ridge=ridge)):
         raise CannotTrain(f"The labels do not carry a policy yet: {reason}. Collect more labels, or train anyway.")
@@ -114,37 +117,41 @@ def fit_reward(campaign: Campaign, judged: Judged, features: Features, *, ridge:
     rationality = np.array(
         [[rationality_of(stated, teacher, name) for name in judged.categories] for teacher in judged.teachers]
     )
-    estimate = fit(labels, rationality=rationality, ridge=ridge, bias_prior=BIAS_PRIOR)
+    estimate = fit(labels, rationality=rationality, ridge=ridge, bias_prior=PULL)
     return Fit(estimate.theta, estimate.information, ridge, _named(judged, rationality))
 
 
 def load_features(campaign: Campaign) -> tuple[Features, Pca]:
-    """phi of every response of the campaign that has been embedded, and the projection that made it.
+    """phi of every response of the campaign, and the projection that made it; what is missing is computed first.
 
-    raises  CannotTrain  nothing is embedded yet
+    raises  CannotTrain  there are too few responses to have features
     """
-    row = Projection.objects.filter(campaign=campaign).order_by("-id").first()
+    started = time.monotonic()
+    while not has_features(campaign) and not embed(campaign.pk) and time.monotonic() - started < EMBED_PATIENCE:
+        time.sleep(1.0)
+    row = current_projection(campaign) or Projection.objects.filter(campaign=campaign).order_by("-id").first()
     if row is None:
-        raise CannotTrain("The campaign's texts have no features yet. Wait until they are embedded, then resume.")
+        raise CannotTrain("The campaign's texts have no features. Import conversations with two responses or more.")
     pool = load_pool(campaign, row)
     return Features(ids=pool.response_ids, matrix=pool.phi), Pca(**read_arrays(row.file))
 
 
-def ridge_of(run: Run) -> float:
-    """The campaign's ridge, else that of the newest estimate, else 1."""
-    if run.campaign.ridge is not None:
-        return float(run.campaign.ridge)
-    return float(run.estimate.ridge) if run.estimate is not None else 1.0
+def has_features(campaign: Campaign) -> bool:
+    """Whether there is a projection, and every response that somebody judged has been embedded."""
+    if not Projection.objects.filter(campaign=campaign).exists():
+        return False
+    last = Embedding.objects.filter(campaign=campaign).aggregate(last=Max("last_response"))["last"] or 0
+    newest = Comparison.objects.filter(campaign=campaign, labels__isnull=False).aggregate(last=Max("b_id"))["last"] or 0
+    return bool(newest <= last)
 
 
-def _with_features(judged: Judged, features: Features) -> Judged:
-    """Without the pairs whose texts have no features. raises CannotTrain where a pair of the fit has none"""
+def _check_features(judged: Judged, features: Features) -> None:
+    """raises CannotTrain where a judged response has no features"""
     missing = [one for one in judged.responses.tolist() if not features.has(one)]
     if missing:
         raise CannotTrain(
-            f"{len(missing)} responses of the label set have no features yet. Wait until they are embedded, then resume."
+            f"{len(missing)} responses of the label set have no features yet. Resume once they are embedded."
         )
-    return dataclasses.replace(judged)
 
 
 def _named(judged: Judged, rationality: Floats) -> dict[tuple[str, str], float]:

@@ -1,4 +1,4 @@
-"""Running work in a child process, so that its memory goes back, a cancel is a signal, and a death is an exit status."""
+"""Running work in a child process: its memory goes back, a cancel is a signal, and a death is an exit status."""
 
 import contextlib
 import os

@@ -13,6 +13,7 @@ from training.algorithms.config import TrainingConfig
 from training.models import LabelSet, Policy, Run
 from training.services import work
 
+BUNDLED = "minilm"
 LEAST_EIGENVALUE = 2.0
 """Times the ridge: a direction with less information is known from the prior rather than from people."""
 
@@ -61,6 +62,7 @@ def start_run(
         raise NothingToLearn
     if parent is not None and not parent.is_generative:
         raise InvalidSettings(_("That policy only chooses among given responses: there is no model to start from."))
+    config = replace(config, encoder=encoder_of(campaign))
     estimate = Estimate.objects.filter(campaign=campaign).order_by("-id").first()
     if not is_forced and (reason := deficiency_of(estimate)):
         raise DeficientDesign(reason)
@@ -75,6 +77,11 @@ def start_run(
         trigger=trigger,
         started_by=user,
     )
+
+
+def encoder_of(campaign: Campaign) -> str:
+    """The campaign's encoder by the name that algorithms know: generated texts are scored with the same features."""
+    return BUNDLED if campaign.encoder in ("", "default") else campaign.encoder
 
 
 def deficiency_of(estimate: Estimate | None) -> str:
