@@ -1,0 +1,7 @@
+"""The worker's side: load, compute, store. One function per verb."""
+
+from activelearning.pipeline.embedding import embed
+from activelearning.pipeline.estimating import refit
+from activelearning.pipeline.replanning import replan, replay
+
+__all__ = ["embed", "refit", "replan", "replay"]

@@ -1,0 +1,351 @@
+"""A plan as a pure choice: from frozen inputs to the same offers, whenever it is asked again.
+
+Nothing here reads a row or a clock. `pipeline.replan` gathers the inputs, stores them with the plan, and makes offers of
+what comes out; `pipeline.replay` reads them back and looks whether the same comes out.
+"""
+
+import json
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from activelearning.algorithms.information import information_gain, label_weight, planned_information, uncertainties
+from activelearning.algorithms.selection import select
+from activelearning.algorithms.types import Bools, Floats, Ints, Pick, Pool, Responses, Teachers
+from activelearning.arrays import PoolRows
+
+DESIGNED, CONTROL, REPEAT = "designed", "control", "repeat"
+DUELING = frozenset({"delta_ucb", "infomax", "double_thompson", "drts"})
+CHOOSY = 0.2
+"""Where labels are rationed: a pair pays from this share of what the best present teacher's answer to it would tell
+for the same money."""
+WORTH = 0.5
+"""A queued offer pays while it gains, per cost, this share of what its teacher's best open comparison would."""
+RUNNERS_UP = 3
+SAMPLE = 20_000
+"""Rows looked at for runners-up and for what still pays; in a larger pool a sample drawn by the plan's seed."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything that a choice depends on, besides the pool's immutable rows up to the ids named here.
+
+    teachers are those present, ascending by id; `capacity` 0 is a full queue. Comparisons are named by their ids.
+    """
+
+    strategy: str
+    seed: int
+    control_share: float
+    repeat_share: float
+    overlap_limit: int
+    spanning: int
+    """Designed picks still owed to the spanning, randomly assigned start."""
+    redraw: int
+    """Control offers that lapsed and are drawn again, beside the share."""
+    limit: int
+    """Offers at most, all arms together."""
+    budget: float | None
+    is_choosy: bool
+    has_estimate: bool
+    """False while there are no features: every offer is drawn uniformly."""
+    last_comparison: int
+    last_response: int
+    theta: Floats  # (d,)
+    information: Floats  # (d, d)  earned, and live offers
+    gram: Floats  # (d, d)  for `apo`, else (0, 0)
+    closed: Ints  # comparisons that may not be asked
+    urgent: Ints  # comparisons that go first
+    taken: Ints  # (t, 2)  comparison, designed slots taken
+    controlled: Ints  # comparisons whose control slot is taken
+    judged: Ints  # (j, 2)  comparison, index of a teacher with capacity
+    repeatable: Ints  # (r, 3)  comparison, teacher index, 1 if b was shown first
+    teacher: Ints  # (k,)
+    cost: Floats  # (k,)
+    capacity: Ints  # (k,)
+    may_judge: Bools  # (k, c)
+    rationality: Floats  # (k, c)  as used: stated, or drawn from the posterior
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """As arrays for an npz: the numbers in one JSON text, the arrays by name."""
+        plain = {name: value for name, value in self.__dict__.items() if not isinstance(value, np.ndarray)}
+        found = {name: value for name, value in self.__dict__.items() if isinstance(value, np.ndarray)}
+        return {**found, "numbers": np.array(json.dumps(plain))}
+
+    @classmethod
+    def from_arrays(cls, arrays: dict[str, NDArray[Any]]) -> "Inputs":
+        plain = json.loads(str(arrays["numbers"]))
+        return cls(**{name.name: plain.get(name.name, arrays.get(name.name)) for name in fields(cls)})
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One offer to make: row of the pool, index of the teacher, and why. Without an estimate there is no pick."""
+
+    row: int
+    teacher: int
+    arm: str
+    b_first: bool
+    place: int
+    """In the order of its teacher's new offers."""
+    propensity: float
+    pick: Pick | None
+
+
+def choose(inputs: Inputs, pool: PoolRows) -> list[Chosen]:
+    """The offers of one plan: control and repeats at their shares, then the strategy, in an order drawn by the seed."""
+    draw = _Draw(inputs, pool.until(inputs.last_comparison, inputs.last_response))
+    rng = draw.rng
+    total = min(int(inputs.capacity.sum()), inputs.limit)
+    arms = rng.multinomial(
+        total, [inputs.control_share, inputs.repeat_share, max(0.0, 1.0 - inputs.control_share - inputs.repeat_share)]
+    )
+    control = draw.control(min(total, int(arms[0]) + inputs.redraw))
+    repeats = draw.repeats(min(total - len(control), int(arms[1])))
+    designed = draw.designed(total - len(control) - len(repeats))
+    found = [(CONTROL, *entry) for entry in control] + [(REPEAT, *entry) for entry in repeats]
+    found += [(DESIGNED, *entry) for entry in designed]
+    order = rng.permutation(len(found))
+    shown_first = rng.integers(0, 2, size=len(found))
+    chosen, places = [], dict.fromkeys(range(len(inputs.teacher)), 0)
+    for number in order.tolist():
+        arm, row, teacher, propensity, pick, mirrored = found[number]
+        b_first = bool(shown_first[number]) if mirrored is None else mirrored
+        chosen.append(Chosen(row, teacher, arm, b_first, places[teacher], propensity, pick))
+        places[teacher] += 1
+    return chosen
+
+
+Entry = tuple[int, int, float, Pick | None, bool | None]
+"""Row, teacher, propensity, pick, and the order shown where it is not to be drawn."""
+
+
+class _Draw:
+    """The state of one choice: what is left of rooms and capacities while the arms are filled."""
+
+    def __init__(self, inputs: Inputs, pool: PoolRows) -> None:
+        self.inputs, self.pool = inputs, pool
+        self.rng = np.random.default_rng(inputs.seed)
+        self.capacity = inputs.capacity.copy()
+        self.left = inputs.budget
+        self.is_open = np.ones(len(pool), dtype=bool)
+        self.is_open[_present(pool.rows_of(inputs.closed))] = False
+        rows = pool.rows_of(inputs.judged[:, 0])
+        self.judged = np.column_stack([rows, inputs.judged[:, 1]])[rows >= 0]
+        self.picked: list[tuple[int, int]] = []
+
+    def control(self, count: int) -> list[Entry]:
+        """Uniform over all eligible pairs, held-out conversations included: they are scored, and not learned from."""
+        room = self.is_open.astype(np.int64)
+        room[_present(self.pool.rows_of(self.inputs.controlled))] = 0
+        return [
+            (pick.comparison, pick.teacher, pick.propensity, self.explain(pick.comparison, pick.teacher), None)
+            for pick in self._uniform(room, count)
+        ]
+
+    def repeats(self, count: int) -> list[Entry]:
+        """The same person again, the order mirrored: drawn uniformly among what may be repeated."""
+        found: list[Entry] = []
+        able = self.inputs.repeatable
+        rows = self.pool.rows_of(able[:, 0])
+        for number in self.rng.permutation(len(able)).tolist():
+            teacher, row = int(able[number, 1]), int(rows[number])
+            if len(found) >= count:
+                break
+            if row >= 0 and self.capacity[teacher] > 0 and self._affords(teacher):
+                self._take(row, teacher)
+                found.append((row, teacher, 1.0 / len(able), self.explain(row, teacher), not able[number, 2]))
+        return found
+
+    def designed(self, count: int) -> list[Entry]:
+        inputs, pool = self.inputs, self.pool
+        room = np.where(self.is_open & ~pool.is_held_out, inputs.overlap_limit, 0).astype(np.int64)
+        rows = pool.rows_of(inputs.taken[:, 0])
+        room[_present(rows)] -= inputs.taken[rows >= 0, 1]
+        np.maximum(room, 0, out=room)
+        if not inputs.has_estimate:
+            return [(pick.comparison, pick.teacher, pick.propensity, None, None) for pick in self._uniform(room, count)]
+        room[~pool.has_features] = 0
+        urgent = np.zeros(len(pool), dtype=bool)
+        urgent[_present(pool.rows_of(inputs.urgent))] = True
+        picks: list[Pick] = []
+        for first in (urgent, ~urgent):
+            spanning = min(max(0, inputs.spanning - len(picks)), count - len(picks))
+            if inputs.strategy != "uniform" and spanning:
+                picks += self._select(
+                    room, first, spanning, theta=np.zeros_like(inputs.theta), strategy="conversation_only"
+                )
+            picks += self._select(room, first, count - len(picks), theta=inputs.theta, strategy=inputs.strategy)
+        if inputs.is_choosy and inputs.strategy == "dual":
+            picks = [pick for pick in picks if self._pays(pick)]
+        return [(pick.comparison, pick.teacher, pick.propensity, pick, None) for pick in picks]
+
+    def explain(self, row: int, teacher: int) -> Pick | None:
+        """What the design thinks of a pair that it did not choose."""
+        inputs, pool = self.inputs, self.pool
+        if not inputs.has_estimate or not pool.has_features[row]:
+            return None
+        design = pool.design[row : row + 1]
+        gap = float(np.abs(design[0].astype(np.float64) @ inputs.theta))
+        q = float(uncertainties(design, inputs.information)[0])
+        rho = float(inputs.rationality[teacher, pool.category[row]])
+        weight = float(label_weight(gap, rho))
+        return Pick(row, teacher, q, gap, rho, weight, float(information_gain(weight, q)))
+
+    def _uniform(self, room: Ints, count: int) -> list[Pick]:
+        size = len(self.pool)
+        flat = Pool(design=np.zeros((size, 1), dtype=np.float32), category=self.pool.category, room=room)
+        picks = select(
+            flat,
+            self._teachers(),
+            theta=np.zeros(1),
+            information=np.eye(1),
+            size=count,
+            rng=self.rng,
+            strategy="uniform",
+            judged=self._asked(),
+            budget=self.left,
+        )
+        for pick in picks:
+            self._take(pick.comparison, pick.teacher)
+        return picks
+
+    def _select(self, room: Ints, rows: Bools, count: int, *, theta: Floats, strategy: str) -> list[Pick]:
+        """By strategy within these rows; what was picked before is counted into H."""
+        if count <= 0 or not (room[rows] > 0).any():
+            return []
+        pool, inputs = self.pool, self.inputs
+        picks = select(
+            Pool(design=pool.design, category=pool.category, room=np.where(rows, room, 0)),
+            self._teachers(),
+            theta=theta,
+            information=inputs.information,
+            size=count,
+            rng=self.rng,
+            strategy=strategy,
+            judged=self.judged,
+            in_flight=self._picked_pairs(with_features=True),
+            budget=self.left,
+            gram=inputs.gram if strategy == "apo" else None,
+            responses=self._responses() if strategy in DUELING else None,
+        )
+        for pick in picks:
+            room[pick.comparison] -= 1
+            self._take(pick.comparison, pick.teacher)
+        return picks
+
+    def _responses(self) -> Responses:
+        return self.pool.responses()
+
+    def _pays(self, pick: Pick) -> bool:
+        """Whether the teacher tells, per cost, a fair share of what the best present one would on this comparison."""
+        inputs, category = self.inputs, self.pool.category[pick.comparison]
+        worth = label_weight(np.float64(pick.gap), inputs.rationality[:, category]) / inputs.cost
+        best = float(worth[inputs.may_judge[:, category]].max(initial=0.0))
+        return float(worth[pick.teacher]) >= CHOOSY * best
+
+    def _teachers(self) -> Teachers:
+        inputs = self.inputs
+        return Teachers(
+            rationality=inputs.rationality, cost=inputs.cost, capacity=self.capacity, may_judge=inputs.may_judge
+        )
+
+    def _picked_pairs(self, *, with_features: bool = False) -> Ints:
+        pairs = np.array(self.picked, dtype=np.int64).reshape(-1, 2)
+        return pairs[self.pool.has_features[pairs[:, 0]]] if with_features else pairs
+
+    def _asked(self) -> Ints:
+        return np.concatenate([self.judged, self._picked_pairs()])
+
+    def _affords(self, teacher: int) -> bool:
+        return self.left is None or self.inputs.cost[teacher] <= self.left
+
+    def _take(self, row: int, teacher: int) -> None:
+        self.capacity[teacher] -= 1
+        self.picked.append((row, teacher))
+        if self.left is not None:
+            self.left -= float(self.inputs.cost[teacher])
+
+
+def _present(rows: Ints) -> Ints:
+    return rows[rows >= 0]
+
+
+# Beside the choice ----------------------------------------------------------------------------------------------------
+
+
+def count_in(information: Floats, *, design: Floats, theta: Floats, rationality: Floats) -> Floats:
+    """H_planned: H_earned with live offers counted at the weights they have under this estimate."""
+    return planned_information(information, design=design, weight=label_weight(design @ theta, rationality))
+
+
+def sample_rows(open_rows: Ints, *, seed: int) -> Ints:
+    """All of a small pool; of a large one as many as are looked at, drawn by the seed, ascending."""
+    if len(open_rows) <= SAMPLE:
+        return open_rows
+    return np.sort(np.random.default_rng(seed).choice(open_rows, SAMPLE, replace=False))
+
+
+def still_pays(
+    inputs: Inputs, pool: PoolRows, *, rows: Ints, teachers: Ints, rationality: Floats, open_rows: Ints
+) -> Bools:
+    """(f,) which queued offers still gain, per cost, half of what their teacher's best open comparison would.
+
+    rows, teachers   (f,)    row of the pool and index of the teacher, of each queued offer
+    rationality      (k, c)  the estimate, not a draw: an offer is not withdrawn by chance
+    open_rows        rows with room
+    H holds the offers themselves, so theirs is taken out first: q / (1 - w q) is what it would be without them.
+    """
+    if not len(rows):
+        return np.zeros(0, dtype=bool)
+    looked = sample_rows(open_rows, seed=inputs.seed)
+    q = uncertainties(pool.design[looked], inputs.information)
+    gap = np.abs(pool.design[looked].astype(np.float64) @ inputs.theta)
+    own_q = uncertainties(pool.design[rows], inputs.information)
+    own_gap = np.abs(pool.design[rows].astype(np.float64) @ inputs.theta)
+    own_rho = rationality[teachers, pool.category[rows]]
+    own_weight = label_weight(own_gap, own_rho)
+    without = own_q / np.maximum(1.0 - own_weight * own_q, 1e-12)
+    gain = information_gain(own_weight, without)
+    best = np.zeros(len(inputs.teacher))
+    for teacher in np.unique(teachers).tolist():
+        able = inputs.may_judge[teacher, pool.category[looked]]
+        weight = label_weight(gap[able], rationality[teacher, pool.category[looked[able]]])
+        best[teacher] = float(information_gain(weight, q[able]).max(initial=0.0))
+    return np.asarray((gain >= WORTH * best[teachers]) & (own_rho > 0))
+
+
+def runners_up(
+    inputs: Inputs, pool: PoolRows, chosen: list[Chosen], *, open_rows: Ints
+) -> list[tuple[list[tuple[int, float]], list[tuple[int, float]]]]:
+    """For each choice the next best teachers (index, gain) and comparisons (row, gain), gains before this plan's picks."""
+    if not inputs.has_estimate or not chosen:
+        return [([], []) for _ in chosen]
+    pool = pool.until(inputs.last_comparison, inputs.last_response)
+    looked = sample_rows(open_rows, seed=inputs.seed)
+    q = uncertainties(pool.design[looked], inputs.information)
+    gap = np.abs(pool.design[looked].astype(np.float64) @ inputs.theta)
+    best: dict[int, list[tuple[int, float]]] = {}
+    found = []
+    for entry in chosen:
+        if entry.pick is None:
+            found.append((list[tuple[int, float]](), list[tuple[int, float]]()))
+            continue
+        if entry.teacher not in best:
+            category = pool.category[looked]
+            weight = label_weight(gap, np.maximum(inputs.rationality[entry.teacher, category], 0.0))
+            gain = np.where(inputs.may_judge[entry.teacher, category], information_gain(weight, q), 0.0)
+            top = np.argsort(-gain, kind="stable")[: RUNNERS_UP + inputs.overlap_limit]
+            best[entry.teacher] = [(int(looked[place]), float(gain[place])) for place in top]
+        category = pool.category[entry.row]
+        weight = label_weight(entry.pick.gap, np.maximum(inputs.rationality[:, category], 0.0))
+        gains = np.where(inputs.may_judge[:, category], information_gain(weight, entry.pick.uncertainty), 0.0)
+        others = [int(place) for place in np.argsort(-gains, kind="stable") if place != entry.teacher]
+        found.append(
+            (
+                [(place, float(gains[place])) for place in others[:RUNNERS_UP]],
+                [pair for pair in best[entry.teacher] if pair[0] != entry.row][:RUNNERS_UP],
+            )
+        )
+    return found

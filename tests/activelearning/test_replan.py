@@ -1,0 +1,279 @@
+"""The plan: queues filled for who is present, with a reason for every offer."""
+
+import pytest
+from django.utils import timezone
+
+from activelearning.models import ControlScore, Estimate, OfferReason, Plan, PlanLease
+from activelearning.pipeline import embed, refit, replan, replay
+from annotation.models import Campaign, Comparison, Label, Membership, Offer, Pool, Teacher
+from tests.activelearning.conftest import answer, hire, hold_out, live_offers
+from tests.conftest import add_conversations
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def ready(campaign: Campaign, pool: Pool) -> Campaign:
+    """Forty comparisons with features, four dimensions, three teachers at work."""
+    Campaign.objects.filter(pk=campaign.pk).update(dimensions=4, control_share=0, overlap_limit=2)
+    add_conversations(campaign, 20)
+    add_conversations(campaign, 20, category="writing")
+    hire(pool, 3)
+    embed(campaign.pk)
+    campaign.refresh_from_db()
+    return campaign
+
+
+def test_it_fills_the_queue_of_every_present_teacher(ready: Campaign) -> None:
+    assert replan(ready.pk) == 12
+    for teacher in Teacher.objects.all():
+        assert len(live_offers(ready, teacher=teacher)) == ready.queue_depth
+
+
+def test_a_second_run_finds_nothing_to_do(ready: Campaign) -> None:
+    replan(ready.pk)
+    assert replan(ready.pk) == 0
+    assert Plan.objects.count() == 1
+    assert Estimate.objects.count() == 1
+
+
+def test_before_there_are_features_offers_are_drawn_uniformly(campaign: Campaign, pool: Pool) -> None:
+    add_conversations(campaign, 10)
+    hire(pool, 1)
+    assert replan(campaign.pk) == campaign.queue_depth
+    assert set(Plan.objects.values_list("strategy", "estimate")) == {("uniform", None)}
+    assert OfferReason.objects.filter(gain__isnull=True, propensity__gt=0).count() == campaign.queue_depth
+
+
+def test_an_absent_teacher_gets_nothing(ready: Campaign, pool: Pool) -> None:
+    away = hire(pool, 1)[0]
+    Teacher.objects.filter(pk=away.pk).update(last_seen=timezone.now() - timezone.timedelta(hours=1))
+    replan(ready.pk)
+    assert not live_offers(ready, teacher=away)
+
+
+def test_a_teacher_who_has_never_come_finds_a_first_queue(ready: Campaign, teacher: Teacher) -> None:
+    assert teacher.last_seen is None
+    replan(ready.pk)
+    assert len(live_offers(ready, teacher=teacher)) == ready.queue_depth
+
+
+def test_a_label_is_learned_and_its_place_filled(ready: Campaign) -> None:
+    replan(ready.pk)
+    somebody = Teacher.objects.first()
+    assert somebody is not None
+    answer(ready, somebody)
+    assert replan(ready.pk) == 1
+    estimate = Estimate.objects.latest()
+    assert estimate.label_count == 1
+    assert estimate.log_det > 0
+    assert len(live_offers(ready, teacher=somebody)) == ready.queue_depth
+
+
+def test_offers_in_flight_are_counted_so_that_teachers_who_come_one_by_one_get_complementary_comparisons(
+    ready: Campaign, pool: Pool
+) -> None:
+    Teacher.objects.all().delete()
+    Campaign.objects.filter(pk=ready.pk).update(queue_depth=1, overlap_limit=12)
+    for _ in range(12):
+        hire(pool, 1)
+        assert replan(ready.pk) == 1  # no label comes between: without the count all twelve would be asked the same
+    assert len({offer.comparison_id for offer in live_offers(ready)}) >= 6
+
+
+def test_every_offer_has_its_reason(ready: Campaign) -> None:
+    replan(ready.pk)
+    for why in OfferReason.objects.select_related("offer"):
+        assert why.gain is not None
+        assert why.gain > 0
+        assert why.weight == pytest.approx(0.25)  # spanning start: theta is 0 and everybody's rationality 1
+        assert {"teacher", "gain"} <= set(why.runners_up[0])
+        assert why.offer.comparison_id not in [near.get("comparison") for near in why.runners_up]
+
+
+def test_a_plan_replays_from_its_stored_inputs(ready: Campaign) -> None:
+    Campaign.objects.filter(pk=ready.pk).update(control_share=0.3)
+    replan(ready.pk)
+    for teacher in Teacher.objects.all():
+        answer(ready, teacher)
+    replan(ready.pk)
+    add_conversations(ready, 5, category="later")  # the pool grows
+    embed(ready.pk)
+    plans = list(Plan.objects.order_by("id"))
+    assert len(plans) == 2
+    for plan in plans:
+        again = replay(plan)
+        assert again.then
+        assert again.is_same, (again.now, again.then)
+
+
+def test_a_plan_without_features_replays_too(campaign: Campaign, pool: Pool) -> None:
+    add_conversations(campaign, 10)
+    hire(pool, 2)
+    replan(campaign.pk)
+    embed(campaign.pk)
+    assert replay(Plan.objects.get()).is_same
+
+
+def test_held_out_conversations_enter_neither_designed_offers_nor_the_fit(ready: Campaign) -> None:
+    held = list(Comparison.objects.filter(campaign=ready).order_by("id")[:30])
+    hold_out(held)
+    Campaign.objects.filter(pk=ready.pk).update(overlap_limit=3)
+    replan(ready.pk)
+    asked = {offer.comparison_id for offer in live_offers(ready)}
+    assert asked
+    assert not asked & {row.pk for row in held}
+    somebody = Teacher.objects.first()
+    assert somebody is not None
+    secret = Offer.objects.create(
+        campaign=ready, comparison=held[0], teacher=somebody, arm="control", slot=0, state="answered"
+    )
+    Label.objects.create(
+        campaign=ready, offer=secret, comparison=held[0], teacher=somebody, arm="control", b_first=False, choice="first"
+    )
+    estimate = refit(ready.pk)
+    assert estimate is not None
+    assert estimate.label_count == 0
+
+
+def test_a_control_label_is_scored_by_the_estimate_that_preceded_it(ready: Campaign) -> None:
+    Campaign.objects.filter(pk=ready.pk).update(control_share=1.0)
+    replan(ready.pk)
+    before = Estimate.objects.latest()
+    somebody = Teacher.objects.first()
+    assert somebody is not None
+    answer(ready, somebody)
+    replan(ready.pk)
+    score = ControlScore.objects.get()
+    assert score.estimate == before
+    assert score.label_count == 0
+    assert score.probability == pytest.approx(0.5)
+    after = Estimate.objects.latest()
+    answer(ready, somebody)
+    replan(ready.pk)
+    second = ControlScore.objects.latest("id")
+    assert second.estimate == after
+    assert second.label_count == 1
+
+
+def test_control_offers_stand_in_their_own_slot(ready: Campaign) -> None:
+    Campaign.objects.filter(pk=ready.pk).update(control_share=1.0)
+    replan(ready.pk)
+    assert {(offer.arm, offer.slot) for offer in live_offers(ready)} == {("control", 0)}
+
+
+def test_a_lapsed_control_offer_is_drawn_again(ready: Campaign) -> None:
+    Campaign.objects.filter(pk=ready.pk).update(control_share=1.0)
+    replan(ready.pk)
+    Campaign.objects.filter(pk=ready.pk).update(control_share=0.0)
+    lapsed = live_offers(ready)[0]
+    Offer.objects.filter(pk=lapsed.pk).update(state="lapsed", closed_at=timezone.now())
+    replan(ready.pk)
+    again = Offer.objects.get(replaces=lapsed)
+    assert again.arm == "control"
+    assert not [offer for offer in live_offers(ready) if offer.arm == "designed"]
+
+
+def test_a_repeat_asks_the_same_person_in_the_mirrored_order(ready: Campaign) -> None:
+    replan(ready.pk)
+    somebody = Teacher.objects.first()
+    assert somebody is not None
+    for _ in range(4):
+        answer(ready, somebody)
+    Campaign.objects.filter(pk=ready.pk).update(repeat_share=0.5)
+    replan(ready.pk)
+    repeats = [offer for offer in live_offers(ready, teacher=somebody) if offer.arm == "repeat"]
+    assert repeats
+    for repeat in repeats:
+        first = Offer.objects.get(comparison=repeat.comparison, teacher=somebody, state="answered")
+        assert repeat.b_first != first.b_first
+
+
+def test_offers_of_a_teacher_who_left_are_withdrawn(ready: Campaign) -> None:
+    replan(ready.pk)
+    gone = Teacher.objects.first()
+    assert gone is not None
+    Membership.objects.filter(teacher=gone).update(status="departed")
+    replan(ready.pk)
+    assert not live_offers(ready, teacher=gone)
+    assert Offer.objects.filter(teacher=gone, state="withdrawn").count() == ready.queue_depth
+
+
+def test_offers_on_a_comparison_that_was_taken_out_are_withdrawn(ready: Campaign) -> None:
+    replan(ready.pk)
+    out = live_offers(ready)[0]
+    Comparison.objects.filter(pk=out.comparison_id).update(is_active=False)
+    replan(ready.pk)
+    assert not [offer for offer in live_offers(ready) if offer.comparison_id == out.comparison_id]
+    assert len(live_offers(ready)) == 12
+
+
+def test_no_offer_is_made_beyond_the_label_target(ready: Campaign) -> None:
+    Campaign.objects.filter(pk=ready.pk).update(label_target=5)
+    replan(ready.pk)
+    assert len(live_offers(ready)) == 5
+
+
+def test_no_offer_is_made_beyond_the_budget(ready: Campaign) -> None:
+    Campaign.objects.filter(pk=ready.pk).update(budget="0.55")
+    replan(ready.pk)
+    assert len(live_offers(ready)) == 5
+    ready.refresh_from_db()
+    assert ready.reserved <= ready.budget
+
+
+def test_a_paused_campaign_gets_no_offers(ready: Campaign) -> None:
+    Campaign.objects.filter(pk=ready.pk).update(state="paused")
+    assert replan(ready.pk) == 0
+
+
+def test_a_planner_that_finds_the_lease_taken_leaves_its_request_counted(ready: Campaign) -> None:
+    PlanLease.objects.create(campaign=ready, until=timezone.now() + timezone.timedelta(seconds=10))
+    assert replan(ready.pk) == 0
+    assert PlanLease.objects.get().asked == 1
+    assert not live_offers(ready)
+
+
+def test_a_lease_that_ran_out_is_taken_over(ready: Campaign) -> None:
+    PlanLease.objects.create(campaign=ready, until=timezone.now() - timezone.timedelta(seconds=1))
+    assert replan(ready.pk) == 12
+    lease = PlanLease.objects.get()
+    assert lease.holder is None
+    assert lease.finished_at is not None
+
+
+def test_urgent_comparisons_come_first(ready: Campaign) -> None:
+    urgent = Comparison.objects.filter(campaign=ready).order_by("-id")[0]
+    Comparison.objects.filter(pk=urgent.pk).update(priority=5)
+    replan(ready.pk)
+    heads = [live_offers(ready, teacher=teacher)[0].comparison_id for teacher in Teacher.objects.all()]
+    assert heads.count(urgent.pk) == 2  # the overlap limit
+
+
+def test_no_teacher_is_offered_what_they_judged_or_skipped(ready: Campaign) -> None:
+    somebody = Teacher.objects.first()
+    assert somebody is not None
+    seen = set()
+    for _ in range(30):
+        replan(ready.pk)
+        offer = answer(ready, somebody)
+        assert offer is not None
+        assert offer.comparison_id not in seen
+        seen.add(offer.comparison_id)
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    ["dual", "uniform", "uncertainty", "conversation_only", "teacher_only", "apo", "best_teacher", "infomax"],
+)
+@pytest.mark.parametrize("mode", ["known", "estimated"])
+def test_every_strategy_fills_the_queues(ready: Campaign, strategy: str, mode: str) -> None:
+    Campaign.objects.filter(pk=ready.pk).update(strategy=strategy, rationality_mode=mode)
+    replan(ready.pk)
+    for _ in range(4):
+        for teacher in Teacher.objects.all():
+            answer(ready, teacher)
+        replan(ready.pk)
+    assert len(live_offers(ready)) == 12
+    assert Estimate.objects.latest().label_count == 12
+    assert replay(Plan.objects.latest("id")).is_same
