@@ -121,7 +121,9 @@ def _check_files(folder: Path, files: dict[str, Any], *, pickles: bool) -> None:
         if not pickles and Path(name).suffix in PICKLES:
             raise Refused(f"{folder.name}/{name} is of a kind that is never loaded")
         path = folder / name
-        if path.stat().st_size != entry["bytes"] or file_digest(path) != entry["sha256"]:
+        if not isinstance(entry, dict) or path.stat().st_size != entry.get("bytes"):
+            raise Refused(f"{folder.name}/{name} differs from its checksum")
+        if file_digest(path) != entry.get("sha256"):
             raise Refused(f"{folder.name}/{name} differs from its checksum")
 
 

@@ -83,10 +83,10 @@ class PessimisticDPOTrainer(Durable, DPOTrainer):
         if not set(COLUMNS) <= set(self._signature_columns):
             self._signature_columns = [*self._signature_columns, *COLUMNS]
 
-    def _prepare_dataset(self, dataset: Any, *args: Any, **kwargs: Any) -> Any:
-        prepared: Any = super()._prepare_dataset(dataset, *args, **kwargs)
+    def _prepare_dataset(self, dataset: Any, processing_class: Any, args: Any, dataset_name: str) -> Any:
+        prepared: Any = super()._prepare_dataset(dataset, processing_class, args, dataset_name)
         if len(prepared) == 0:
-            raise ValueError(f"every prompt fills max_length ({self.args.max_length} tokens): raise max_length")
+            raise ValueError(f"every prompt fills max_length ({args.max_length} tokens): raise max_length")
         return prepared
 
     def compute_ref_log_probs(self, model: Any, inputs: Mapping[str, Any]) -> Any:

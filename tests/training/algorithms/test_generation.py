@@ -1,0 +1,77 @@
+"""Samples and their log-probabilities."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.training.algorithms.conftest import make_config
+from training.algorithms.generation import encode_pair, generate, log_probs
+from training.algorithms.tiny import build_model, build_tokenizer, save_tiny
+
+PROMPTS = [[{"role": "user", "content": text}] for text in ("Hi", "A rather longer question, is it not?", "Grüße 你好")]
+
+
+def test_the_same_seed_gives_the_same_samples_and_leaves_the_global_stream_alone() -> None:
+    model, tokenizer, config = build_model(), build_tokenizer(), make_config(samples=3)
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    first = generate(model, tokenizer, PROMPTS, config=config, seed=1)
+    assert torch.equal(torch.rand(3), expected)
+    assert first == generate(model, tokenizer, PROMPTS, config=config, seed=1)
+    assert first != generate(model, tokenizer, PROMPTS, config=config, seed=2)
+    assert [len(row) for row in first] == [3, 3, 3]
+    assert all(0 < len(sample.tokens) <= 12 for row in first for sample in row)
+
+
+def test_a_sample_ends_with_its_end_mark() -> None:
+    model, tokenizer = build_model(), build_tokenizer()
+    samples = generate(model, tokenizer, PROMPTS * 10, config=make_config(samples=4, max_new_tokens=100), seed=0)
+    ended = [sample for row in samples for sample in row if 2 in sample.tokens]
+    assert ended
+    assert all(sample.tokens.index(2) == len(sample.tokens) - 1 for sample in ended)
+    assert all(tokenizer.eos_token not in sample.text for sample in ended)
+
+
+def test_log_probabilities_are_those_of_a_pass_over_one_row_at_a_time() -> None:
+    model, tokenizer = build_model().eval(), build_tokenizer()
+    rows = [encode_pair(tokenizer, prompt, "Answer" * (i + 1), max_length=128) for i, prompt in enumerate(PROMPTS)]
+    found = log_probs(model, rows, pad=0, batch_size=3)
+    for (prompt, response), (total, count) in zip(rows, found, strict=True):
+        logits = model(torch.tensor([prompt + response])).logits[0].log_softmax(dim=1)
+        start = len(prompt)
+        expected = sum(logits[start + i - 1, token].item() for i, token in enumerate(response))
+        assert total == pytest.approx(expected, abs=1e-3)
+        assert count == len(response)
+
+
+def test_a_response_is_encoded_with_its_end_and_keeps_it_when_cut() -> None:
+    tokenizer = build_tokenizer()
+    prompt, response = encode_pair(tokenizer, PROMPTS[0], "Yes", max_length=128)
+    assert tokenizer.decode(prompt) == "<|start|>user\nHi<|end|>\n<|start|>assistant\n"
+    assert tokenizer.decode(response) == "Yes<|end|>\n"
+    short, cut = encode_pair(tokenizer, PROMPTS[1], "Yes", max_length=10)
+    assert cut == response
+    assert len(short) == 10 - len(response)
+
+
+def test_a_check_stops_generation(tmp_path: Path) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        generate(build_model(), build_tokenizer(), PROMPTS, config=make_config(), seed=0, check=stop)
+
+
+def test_tiny_gives_any_text_back(tmp_path: Path) -> None:
+    tokenizer = build_tokenizer()
+    for text in ("plain", "Grüße 你好 🦉", "tab\tnew\nline  two", "<not a mark>"):
+        assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
+
+
+def test_tiny_is_the_same_from_the_same_seed(tmp_path: Path) -> None:
+    one, other = save_tiny(tmp_path / "a", seed=3), save_tiny(tmp_path / "b", seed=3)
+    assert (one / "model.safetensors").read_bytes() == (other / "model.safetensors").read_bytes()
+    different = save_tiny(tmp_path / "c", seed=4)
+    assert (one / "model.safetensors").read_bytes() != (different / "model.safetensors").read_bytes()
