@@ -44,7 +44,8 @@ def add_conversations(campaign: Campaign, parsed: Sequence[ParsedConversation], 
     """
     if not parsed:
         return Brought()
-    by_digest = {item.digest: item for item in parsed}
+    # In one order, so that two imports with conversations in common never wait for each other.
+    by_digest = dict(sorted({item.digest: item for item in parsed}.items()))
     ids, added = insert_conversations(campaign, by_digest, source=source)
     insert_responses({ids[digest]: by_digest[digest] for digest in added})
     responses = response_ids(ids.values())
@@ -203,7 +204,7 @@ def insert_judgements(judgements: Sequence[RecordedJudgement]) -> int:
         key = (item.comparison_id, item.judge)
         if key not in there:
             fresh.setdefault(key, item)
-    RecordedJudgement.objects.bulk_create(list(fresh.values()), ignore_conflicts=True)
+    RecordedJudgement.objects.bulk_create([fresh[key] for key in sorted(fresh)], ignore_conflicts=True)
     return len(fresh)
 
 

@@ -2,15 +2,17 @@
 
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import default_storage
 from django.core.management import CommandError, call_command
-from django.db import OperationalError
+from django.db import OperationalError, connection
 from django.utils import timezone
 
 from annotation import imports
@@ -389,3 +391,31 @@ def test_progress_is_told_in_bytes_of_the_file(campaign: Campaign, file: Path) -
     job = start_source_import(campaign=campaign, source=str(file))
     run_import(job.pk, on_progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (file.stat().st_size, file.stat().st_size)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_imports_of_one_file_at_a_time_add_it_once(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+    if connection.vendor == "sqlite":
+        pytest.skip("the test database in memory takes one connection: PostgreSQL decides this")
+    monkeypatch.setattr(imports, "CHUNK", 10)
+    rows = "\n".join(json.dumps(pair(number)) for number in range(100)).encode()
+    jobs = [start_import(campaign=campaign, name=f"{number}", file=ContentFile(rows)) for number in range(4)]
+    ready = Barrier(len(jobs))
+
+    def work(job: ImportJob) -> ImportJob:
+        try:
+            ready.wait()
+            return run_import(job.pk)
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(len(jobs)) as workers:
+        done = list(workers.map(work, jobs))
+    assert {job.state for job in done} == {"done"}
+    assert sum(job.conversations_added for job in done) == 100
+    assert sum(job.conversations_known for job in done) == 300
+    assert sum(job.comparisons_added for job in done) == 100
+    campaign.refresh_from_db()
+    assert (campaign.conversation_count, campaign.comparison_count) == (100, 100)
+    assert (Conversation.objects.count(), Response.objects.count(), Comparison.objects.count()) == (100, 200, 100)
+    assert RecordedJudgement.objects.count() == 100
