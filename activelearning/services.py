@@ -3,11 +3,12 @@
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from django.db.models import F, Q
+from django.db.models import Count, F, Q
 from django.utils import timezone
 
-from activelearning.models import EmbeddingProgress, PlanLease
-from annotation.models import Campaign
+from activelearning.models import EmbeddingProgress, Estimate, PlanLease, Projection
+from annotation.models import Campaign, Comparison, Offer
+from annotation.services.terms import labels_left, present_members
 
 LEASE = timedelta(seconds=15)
 """A planner that was killed is missed for so long; a living one renews before every round."""
@@ -55,3 +56,68 @@ def claim_embedding(*, campaign: Campaign) -> bool:
             state=EmbeddingProgress.State.RUNNING, encoder=campaign.encoder, heartbeat=now, reason=""
         )
     )
+
+
+# What is stale --------------------------------------------------------------------------------------------------------
+
+RETRY = timedelta(seconds=60)
+"""After a failure the encoder is tried again so late, or at once when the campaign's encoder was changed."""
+DRY = timedelta(seconds=10)
+"""Queues that a plan could not fill are looked at again so late: nothing may be left to ask."""
+
+
+def needs_embedding(campaign: Campaign) -> bool:
+    """Whether responses came, or the encoder or the dimensions changed, since the features were last complete."""
+    newest = Comparison.objects.filter(campaign=campaign).order_by("-id").values_list("id", flat=True).first()
+    if newest is None:
+        return False
+    progress = EmbeddingProgress.objects.filter(campaign=campaign).first()
+    if progress is None or progress.state == EmbeddingProgress.State.WAITING:
+        return True
+    is_same = progress.encoder == campaign.encoder
+    silent_since = progress.heartbeat or timezone.now()
+    if progress.state == EmbeddingProgress.State.RUNNING:
+        return silent_since < timezone.now() - SILENCE
+    if progress.state == EmbeddingProgress.State.FAILED:
+        return not is_same or silent_since < timezone.now() - RETRY
+    return not is_same or progress.last_comparison != newest or progress.dimensions != campaign.dimensions
+
+
+def needs_planning(campaign: Campaign) -> bool:
+    """Whether labels are newer than the estimate, or somebody present has a short queue that is worth another look."""
+    estimate = Estimate.objects.filter(campaign=campaign).order_by("-id").first()
+    if estimate is None:
+        has_features = Projection.objects.filter(campaign=campaign, encoder=campaign.encoder).exists()
+        if has_features and campaign.label_version:
+            return True
+    elif estimate.label_version != campaign.label_version:
+        return True
+    if not campaign.is_open or not campaign.comparison_count:
+        return False
+    lease = PlanLease.objects.filter(campaign=campaign).first()
+    if lease is not None and lease.finished_at is not None and lease.finished_at > timezone.now() - DRY:
+        return False
+    return _has_short_queue(campaign)
+
+
+def _has_short_queue(campaign: Campaign) -> bool:
+    live = dict(
+        Offer.objects.filter(campaign=campaign, state__in=Offer.LIVE)
+        .order_by()
+        .values_list("teacher_id")
+        .annotate(count=Count("id"))
+    )
+    for membership in present_members(campaign):
+        left = labels_left(membership, teacher=membership.teacher)
+        depth = campaign.queue_depth if left is None else min(campaign.queue_depth, left)
+        if live.get(membership.teacher_id, 0) < depth:
+            return True
+    return False
+
+
+def stale_campaigns() -> tuple[list[int], list[int]]:
+    """Campaigns whose features are incomplete, and campaigns to plan anew: what the beat asks for."""
+    campaigns = Campaign.objects.exclude(state=Campaign.State.ARCHIVED)
+    embedding = [campaign.pk for campaign in campaigns if needs_embedding(campaign)]
+    planning = [campaign.pk for campaign in campaigns.exclude(state=Campaign.State.DRAFT) if needs_planning(campaign)]
+    return embedding, planning

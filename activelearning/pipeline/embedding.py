@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from activelearning.algorithms.features import Encoder, render_text, text_digest
 from activelearning.algorithms.features import Projection as Pca
-from activelearning.algorithms.types import Ints
+from activelearning.algorithms.types import Ints, Singles
 from activelearning.models import Embedding, EmbeddingProgress, Projection
 from activelearning.services import claim_embedding
 from activelearning.storage import read_arrays, to_file
@@ -84,7 +84,7 @@ def _fill_shards(campaign: Campaign, *, seconds: float | None) -> bool:
     return True
 
 
-def _store(campaign: Campaign, ids: Ints, features: np.ndarray, texts: list[str]) -> None:  # type: ignore[type-arg]
+def _store(campaign: Campaign, ids: Ints, features: Singles, texts: list[str]) -> None:
     shard = Embedding(
         campaign=campaign,
         encoder=campaign.encoder,

@@ -1,0 +1,33 @@
+"""`manage.py replan CAMPAIGN`: one plan, here and now; with --replay, look whether old plans still come out the same."""
+
+from typing import Any
+from uuid import UUID
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from activelearning.management.commands.embed import find_campaign
+from activelearning.models import Estimate, Plan
+from activelearning.pipeline import replan, replay
+
+
+class Command(BaseCommand):
+    help = "Refit a campaign's estimate and fill its teachers' queues, or replay its plans."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("campaign", type=UUID, help="the campaign's code, as in its address")
+        parser.add_argument("--replay", type=int, metavar="N", help="choose the last N plans again and compare")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        campaign = find_campaign(options["campaign"])
+        if options["replay"]:
+            plans = Plan.objects.filter(campaign=campaign).order_by("-id")[: options["replay"]]
+            differing = [plan for plan in plans if not replay(plan).is_same]
+            if differing:
+                raise CommandError(f"{len(differing)} of {len(plans)} plans came out differently: {differing[0].code}.")
+            self.stdout.write(f"All of {len(plans)} plans came out the same.")
+            return
+        offered = replan(campaign.pk)
+        estimate = Estimate.objects.filter(campaign=campaign).order_by("-id").first()
+        self.stdout.write(f"{offered} offers were made.")
+        if estimate is not None:
+            self.stdout.write(f"The estimate rests on {estimate.label_count} labels: {estimate.log_det:.2f} nats.")

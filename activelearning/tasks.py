@@ -1,0 +1,36 @@
+"""What the workers do for activelearning: features, plans, and every few seconds a look at what is stale."""
+
+from celery import current_app, shared_task
+
+EMBED_SECONDS = 10
+"""A message's share of a long embedding: plans of the same worker go in between."""
+
+
+@shared_task(name="activelearning.embed", soft_time_limit=540, time_limit=600)
+def embed(campaign_id: int) -> None:
+    from activelearning.models import EmbeddingProgress
+    from activelearning.pipeline import embed as compute
+
+    if compute(campaign_id, seconds=EMBED_SECONDS):
+        current_app.send_task("activelearning.replan", args=[campaign_id])
+    elif EmbeddingProgress.objects.filter(campaign=campaign_id, state=EmbeddingProgress.State.WAITING).exists():
+        current_app.send_task("activelearning.embed", args=[campaign_id])
+
+
+@shared_task(name="activelearning.replan", soft_time_limit=110, time_limit=120)
+def replan(campaign_id: int) -> None:
+    from activelearning.pipeline import replan as plan
+
+    plan(campaign_id)
+
+
+@shared_task(name="activelearning.reconcile", soft_time_limit=20, time_limit=30)
+def reconcile() -> None:
+    """The level that heals: whatever message was lost, what is stale is asked for again."""
+    from activelearning.services import stale_campaigns
+
+    embedding, planning = stale_campaigns()
+    for campaign_id in planning:
+        current_app.send_task("activelearning.replan", args=[campaign_id])
+    for campaign_id in embedding:
+        current_app.send_task("activelearning.embed", args=[campaign_id])
