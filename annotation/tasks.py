@@ -1,5 +1,7 @@
 """What annotation asks of the workers: plan again, import, and the upkeep that the beat wants every few seconds."""
 
+from contextlib import suppress
+
 import structlog
 from celery import current_app, shared_task
 from django.conf import settings
@@ -27,6 +29,48 @@ def ask_for_replan(campaign_id: int) -> None:
 @shared_task(name="annotation.run_import", time_limit=6 * 3600, soft_time_limit=6 * 3600 - 60)
 def run_import(job_id: int) -> None:
     """Read an import's file into conversations. Sent again, it goes on where it stopped."""
+    from annotation.imports import ImportTaken
     from annotation.imports import run_import as read_in
 
-    read_in(job_id)
+    with suppress(ImportTaken):  # another worker has it, or it is finished
+        read_in(job_id)
+
+
+@shared_task(name="annotation.reconcile", time_limit=60, soft_time_limit=50)
+def reconcile() -> None:
+    """What is owed by the clock: leases that ended, notices, webhooks, imports and model teachers that wait.
+
+    Whatever a lost message or a killed worker left undone is found here again.
+    """
+    from annotation.imports import imports_to_run
+    from annotation.models import Campaign
+    from annotation.services.model_teachers import model_teachers_to_ask
+    from annotation.services.notices import watch_campaign
+    from annotation.services.offers import lapse_offers
+    from annotation.services.webhooks import due_deliveries
+
+    lapse_offers()
+    for campaign in Campaign.objects.filter(state=Campaign.State.OPEN):
+        watch_campaign(campaign)
+    for job_id in imports_to_run():
+        run_import.delay(job_id)
+    for teacher_id in model_teachers_to_ask():
+        ask_model.delay(teacher_id)
+    for delivery_id in due_deliveries():
+        deliver_webhook.delay(delivery_id)
+
+
+@shared_task(name="annotation.ask_model", time_limit=1300, soft_time_limit=1290)
+def ask_model(teacher_id: int) -> None:
+    """Let a model teacher answer some of its offers."""
+    from annotation.services.model_teachers import ask_model_teacher
+
+    ask_model_teacher(teacher_id)
+
+
+@shared_task(name="annotation.deliver_webhook", time_limit=60, soft_time_limit=50)
+def deliver_webhook(delivery_id: int) -> None:
+    """One attempt at one delivery."""
+    from annotation.services.webhooks import deliver
+
+    deliver(delivery_id)

@@ -38,6 +38,10 @@ class Environment:
     """HTTPS: cookies and redirects for a site served over TLS."""
     embedded: bool
     """TUTELAGE_EMBEDDED: set by the embedded start for its children, which then never outlive it."""
+    private_hosts: list[str]
+    """OUTBOUND_PRIVATE_HOSTS: host:port,… inside the network that webhooks and model teachers may reach."""
+    model_keys: dict[str, str]
+    """MODEL_KEY_NAME: keys of model teachers' endpoints, by NAME."""
     oidc: dict[str, str]
     """OIDC_SERVER_URL, OIDC_CLIENT_ID, OIDC_CLIENT_SECRET, OIDC_NAME: sign-in through an identity provider."""
 
@@ -63,6 +67,12 @@ def read_environment() -> Environment:
         email=_read("EMAIL_URL", lambda: _env.email_url(default="consolemail://")),
         secure=_read("HTTPS", lambda: _env.bool("HTTPS", default=False)),
         embedded=_read("TUTELAGE_EMBEDDED", lambda: _env.bool("TUTELAGE_EMBEDDED", default=False)),
+        private_hosts=_env.list("OUTBOUND_PRIVATE_HOSTS", default=[]),
+        model_keys={
+            name.removeprefix("MODEL_KEY_"): value
+            for name, value in _env.ENVIRON.items()
+            if name.startswith("MODEL_KEY_")
+        },
         oidc={
             key: _env.str(f"OIDC_{key.upper()}", default="")
             for key in ("server_url", "client_id", "client_secret", "name")

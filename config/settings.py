@@ -225,6 +225,11 @@ CELERY_BEAT_SCHEDULE = {
     "what annotation owes": {"task": "annotation.reconcile", "schedule": 10.0, "options": {"expires": 10}},
 }
 
+# Requests to other machines ------------------------------------------------------------------------------------------
+
+OUTBOUND_PRIVATE_HOSTS = ENV.private_hosts
+MODEL_KEYS = ENV.model_keys
+
 # Logs -----------------------------------------------------------------------------------------------------------------
 
 structlog.configure(

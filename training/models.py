@@ -87,7 +87,7 @@ class Run(Work):
     """One training run."""
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="runs")
-    label_set = models.ForeignKey(LabelSet, on_delete=models.PROTECT, null=True, blank=True, related_name="runs")
+    label_set = models.ForeignKey(LabelSet, on_delete=models.RESTRICT, null=True, blank=True, related_name="runs")
     estimate = models.ForeignKey(Estimate, on_delete=models.SET_NULL, null=True, blank=True, related_name="runs")
     """The campaign's newest estimate when the run was asked for: its projection gives the run's features."""
     parent = models.ForeignKey(

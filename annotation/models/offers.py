@@ -119,7 +119,7 @@ class Label(models.Model):
     offer = models.ForeignKey(Offer, on_delete=models.CASCADE, related_name="labels")
     comparison = models.ForeignKey(Comparison, on_delete=models.CASCADE, related_name="labels")
     teacher = models.ForeignKey(Teacher, on_delete=models.CASCADE, related_name="labels")
-    guidelines = models.ForeignKey(GuidelineVersion, on_delete=models.PROTECT, null=True, related_name="+")
+    guidelines = models.ForeignKey(GuidelineVersion, on_delete=models.RESTRICT, null=True, related_name="+")
     arm = models.CharField(max_length=16, choices=Offer.Arm)
     b_first = models.BooleanField()
     choice = models.CharField(max_length=16, choices=Choice)

@@ -44,7 +44,9 @@ class Teacher(models.Model):
     declined_warnings = models.JSONField(default=list, blank=True)
     """Content warnings (category names) that the teacher opted out of."""
     endpoint = models.JSONField(default=dict, blank=True)
-    """For a model teacher: base_url, model, key_name (an environment variable), rate_per_minute, timeout_seconds."""
+    """For a model teacher: base_url, model, key_name (of a MODEL_KEY_…), rate_per_minute, timeout_seconds."""
+    busy_until = models.DateTimeField(null=True, blank=True)
+    """For a model teacher: until when a worker has it to itself."""
     external = models.JSONField(default=dict, blank=True)
     """For a panel's teacher: panel, participant, study and session identifiers."""
     created_at = models.DateTimeField(auto_now_add=True)

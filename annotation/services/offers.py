@@ -24,7 +24,10 @@ from annotation.services.refusals import BudgetSpent, CampaignNotOpen, OfferNotH
 from annotation.services.terms import has_room
 
 CLAIM_TRIES = 5
-LAPSE_BATCH = 500
+BATCH = 500
+PRIORITY_STEP = 1000.0
+"""Ranks of one plan stay below this, so that a higher priority comes before every lower one."""
+DUE_SOON = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,12 @@ def queue_offers(*, campaign: Campaign, drafts: Sequence[OfferDraft]) -> list[Of
 def _place(campaign: Campaign, drafts: Sequence[OfferDraft]) -> dict[int, Offer]:
     """Drafts that look possible as unsaved offers, by index, each in a free slot of its comparison."""
     comparison_ids = {draft.comparison_id for draft in drafts}
-    askable = set(
-        Comparison.objects.filter(pk__in=comparison_ids, campaign=campaign, is_active=True).values_list("pk", flat=True)
-    )
+    askable = {
+        comparison.pk: urgency(comparison)
+        for comparison in Comparison.objects.filter(pk__in=comparison_ids, campaign=campaign, is_active=True).only(
+            "pk", "priority", "due_at"
+        )
+    }
     members = set(
         Membership.objects.filter(
             pk__in={draft.membership_id for draft in drafts if draft.membership_id},
@@ -111,11 +117,17 @@ def _place(campaign: Campaign, drafts: Sequence[OfferDraft]) -> dict[int, Offer]
             arm=draft.arm,
             slot=slot,
             b_first=draft.b_first,
-            rank=draft.rank,
+            rank=draft.rank - askable[draft.comparison_id],
             cost=Decimal(draft.cost).quantize(budget.FOUR_PLACES),
             replaces_id=draft.replaces_id,
         )
     return placed
+
+
+def urgency(comparison: Comparison) -> float:
+    """How far ahead of its rank an offer of this comparison is queued: by priority, and by a date that is near."""
+    is_near = comparison.due_at is not None and comparison.due_at - timezone.now() < DUE_SOON
+    return PRIORITY_STEP * (comparison.priority + (100 if is_near else 0))
 
 
 FULL = -1
@@ -251,15 +263,18 @@ def skip_offer(*, offer: Offer, reason: str = "") -> Offer:
 
 
 def withdraw_offers(*, offers: Iterable[Offer], also_held: bool = False) -> int:
-    """Take queued offers back, and the held ones too where asked. Those already claimed meanwhile stay as they are."""
+    """Take queued offers back, and the held ones too where asked.
+
+    Waits for whoever changes one of them at this moment: what is answered meanwhile stays answered.
+    """
     states = Offer.LIVE if also_held else (Offer.State.QUEUED,)
     ids = sorted(offer.pk for offer in offers)
     return sum(
         _close_batch(
-            Offer.objects.filter(pk__in=ids[start : start + LAPSE_BATCH], state__in=states),
+            Offer.objects.filter(pk__in=ids[start : start + BATCH], state__in=states),
             state=Offer.State.WITHDRAWN,
         )
-        for start in range(0, len(ids), LAPSE_BATCH)
+        for start in range(0, len(ids), BATCH)
     )
 
 
@@ -270,9 +285,8 @@ def lapse_offers(*, now: datetime | None = None) -> int:
     """
     now = now or timezone.now()
     lapsed = 0
-    while count := _close_batch(
-        Offer.objects.filter(state=Offer.State.HELD, held_until__lt=now), state=Offer.State.LAPSED
-    ):
+    ended = Offer.objects.filter(state=Offer.State.HELD, held_until__lt=now)
+    while count := _close_batch(ended, state=Offer.State.LAPSED, skip_locked=True):
         lapsed += count
     for campaign in Campaign.objects.filter(state__in=(Campaign.State.OPEN, Campaign.State.PAUSED)):
         since = now - timedelta(seconds=campaign.lease_seconds)
@@ -283,17 +297,17 @@ def lapse_offers(*, now: datetime | None = None) -> int:
             created_at__lt=since,
             teacher__kind=Teacher.Kind.HUMAN,
         )
-        while count := _close_batch(hoarded, state=Offer.State.LAPSED):
+        while count := _close_batch(hoarded, state=Offer.State.LAPSED, skip_locked=True):
             lapsed += count
     return lapsed
 
 
 @transaction.atomic
-def _close_batch(offers: QuerySet[Offer], *, state: Offer.State) -> int:
+def _close_batch(offers: QuerySet[Offer], *, state: Offer.State, skip_locked: bool = False) -> int:
     """Close up to a batch of live offers and release their money. Returns how many there were."""
-    if connection.features.has_select_for_update_skip_locked:
-        offers = offers.select_for_update(of=("self",), skip_locked=True)
-    rows = list(offers.only("pk", "campaign_id", "cost").order_by("pk")[:LAPSE_BATCH])
+    if connection.features.has_select_for_update_of:
+        offers = offers.select_for_update(of=("self",), skip_locked=skip_locked)
+    rows = list(offers.only("pk", "campaign_id", "cost").order_by("pk")[:BATCH])
     _close(Q(pk__in=[offer.pk for offer in rows]), state=state, now=timezone.now())
     money: dict[int, Decimal] = defaultdict(Decimal)
     for offer in rows:

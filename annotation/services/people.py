@@ -107,9 +107,9 @@ def preview_withdrawal(teacher: Teacher) -> WithdrawalEffect:
 def withdraw_teacher(*, teacher: Teacher, how: str, user: User | None) -> WithdrawalEffect:
     """The teacher leaves for good. `remove` withdraws the labels, `anonymise` keeps them under a pseudonym of nobody.
 
-    In both the person is let go: account closed, name, address, messages' words and panel identifiers gone. Pay that is
-    owed stays on the books. First the door is shut, then the offers, then campaign by campaign the labels, each in a short
-    transaction; called again after a crash it goes on.
+    In both the person is let go: account closed, name, address, messages' words and panel identifiers gone. Pay that
+    is owed stays on the books. First the door is shut, then the offers, then campaign by campaign the labels, each in
+    a short transaction; called again after a crash it goes on.
 
     Returns the effect as it was before.
     """
@@ -123,10 +123,13 @@ def withdraw_teacher(*, teacher: Teacher, how: str, user: User | None) -> Withdr
     if how == REMOVE:
         for campaign in Campaign.objects.filter(labels__teacher=teacher, labels__state=Label.State.CURRENT).distinct():
             _withdraw_labels(campaign, teacher)
-    _forget_person(teacher)
     record_audit(
-        user=user, verb="withdraw teacher", object=teacher.pseudonym, details={"how": how, "labels": effect.labels}
+        user=user,
+        verb="withdraw teacher",
+        object=f"teacher {teacher.pk}",
+        details={"how": how, "labels": effect.labels},
     )
+    _forget_person(teacher)
     return effect
 
 

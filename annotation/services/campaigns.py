@@ -1,0 +1,223 @@
+"""The life of a campaign: created, opened, paused, closed, archived, cloned; its settings and its guidelines."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from django.db import IntegrityError, transaction
+from django.db.models import F, Max, QuerySet
+from django.utils.translation import gettext as _
+
+from annotation.models import Campaign, Comparison, GuidelineVersion, Offer, Pool, Role, User
+from annotation.services.audit import record_audit
+from annotation.services.offers import urgency, withdraw_offers
+from annotation.services.refusals import Refusal, StateRefused
+
+State = Campaign.State
+BEFORE = {
+    State.OPEN: (State.DRAFT, State.PAUSED, State.CLOSED),
+    State.PAUSED: (State.OPEN,),
+    State.CLOSED: (State.OPEN, State.PAUSED, State.ARCHIVED),
+    State.ARCHIVED: (State.CLOSED, State.DRAFT),
+}
+"""State -> the states from which it is reached."""
+
+COPIED = tuple(
+    field.name
+    for field in Campaign._meta.concrete_fields
+    if field.name
+    not in (
+        "id", "code", "name", "state", "created_by", "created_at", "reserved", "spent",
+        "conversation_count", "comparison_count", "label_count", "label_version",
+    )
+)  # fmt: skip
+"""Settings that a clone takes over."""
+
+
+@transaction.atomic
+def create_campaign(
+    *, user: User, name: str, guidelines: str = "", pools: Iterable[Pool] = (), **settings: Any
+) -> Campaign:
+    """A draft, with its maker as admin."""
+    campaign = Campaign.objects.create(name=name, created_by=user, **settings)
+    campaign.pools.set(pools)
+    Role.objects.create(campaign=campaign, user=user, name=Role.Name.ADMIN)
+    if guidelines.strip():
+        GuidelineVersion.objects.create(campaign=campaign, version=1, text=guidelines)
+    record_audit(user=user, verb="create campaign", object=name, campaign=campaign)
+    return campaign
+
+
+def open_campaign(*, campaign: Campaign, user: User | None) -> Campaign:
+    """Let teachers in. Raises Refusal where something that they need is missing."""
+    if not campaign.pools.exists():
+        raise Refusal(_("Choose at least one pool of teachers before you open the campaign."))
+    if not Comparison.objects.filter(campaign=campaign, is_active=True).exists():
+        raise Refusal(_("Import conversations before you open the campaign."))
+    if not campaign.guidelines.exists():
+        raise Refusal(_("Write the guidelines before you open the campaign."))
+    return _move(campaign, State.OPEN, user=user)
+
+
+def pause_campaign(*, campaign: Campaign, user: User | None) -> Campaign:
+    """No new offers; what teachers hold may still be answered, and queues stay as they are until their leases end."""
+    return _move(campaign, State.PAUSED, user=user)
+
+
+def close_campaign(*, campaign: Campaign, user: User | None) -> Campaign:
+    """The end of labelling: live offers are withdrawn and their money released. It may be opened again."""
+    return _shut(campaign, State.CLOSED, user=user)
+
+
+def archive_campaign(*, campaign: Campaign, user: User | None) -> Campaign:
+    """Out of sight for teachers, and out of the lists; all is kept."""
+    return _shut(campaign, State.ARCHIVED, user=user)
+
+
+def _shut(campaign: Campaign, state: Campaign.State, *, user: User | None) -> Campaign:
+    """The state first, in its own transaction: offers are locked before campaigns everywhere."""
+    _move(campaign, state, user=user)
+    withdraw_offers(offers=Offer.objects.filter(campaign=campaign, state__in=Offer.LIVE), also_held=True)
+    campaign.refresh_from_db()
+    return campaign
+
+
+@transaction.atomic
+def _move(campaign: Campaign, state: Campaign.State, *, user: User | None) -> Campaign:
+    """By conditional UPDATE. Being there already is no error: a double click is one click. Raises StateRefused."""
+    moved = Campaign.objects.filter(pk=campaign.pk, state__in=BEFORE[state]).update(state=state)
+    was = campaign.state
+    campaign.refresh_from_db()
+    if not moved and campaign.state != state:
+        raise StateRefused(
+            _("A campaign that is %(before)s cannot become %(after)s.")
+            % {"before": campaign.get_state_display().lower(), "after": state.label.lower()}
+        )
+    if moved:
+        record_audit(user=user, verb=state.value, object=campaign.name, campaign=campaign, details={"before": was})
+    return campaign
+
+
+# Settings -------------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def change_settings(
+    *, campaign: Campaign, user: User | None, pools: Iterable[Pool] | None = None, **settings: Any
+) -> Campaign:
+    """New settings, with the old ones in the audit trail.
+
+    Raises Refusal where the budget would be less than what is spent and promised, or the question would change under
+    labels that were given to another.
+    """
+    changed = {name: value for name, value in settings.items() if getattr(campaign, name) != value}
+    if "answer_mode" in changed and campaign.label_count:
+        raise Refusal(_("There are labels already: clone the campaign to ask another kind of question."))
+    details = {name: [str(getattr(campaign, name)), str(value)] for name, value in changed.items()}
+    try:
+        with transaction.atomic():
+            Campaign.objects.filter(pk=campaign.pk).update(**changed)
+    except IntegrityError as error:
+        raise Refusal(_("The budget is less than what is spent and promised already.")) from error
+    if pools is not None:
+        before = set(campaign.pools.values_list("name", flat=True))
+        campaign.pools.set(pools)
+        after = set(campaign.pools.values_list("name", flat=True))
+        if before != after:
+            details["pools"] = [", ".join(sorted(before)), ", ".join(sorted(after))]
+    if details:
+        record_audit(user=user, verb="change settings", object=campaign.name, campaign=campaign, details=details)
+    campaign.refresh_from_db()
+    return campaign
+
+
+@transaction.atomic
+def publish_guidelines(*, campaign: Campaign, text: str, user: User | None) -> GuidelineVersion:
+    """A new version; the same text again is the version there is. The campaign's row is locked for the number."""
+    Campaign.objects.select_for_update().get(pk=campaign.pk)
+    latest = campaign.guidelines.first()
+    if not text.strip():
+        raise Refusal(_("Write the guidelines first."))
+    if latest is not None and latest.text == text:
+        return latest
+    number = (campaign.guidelines.aggregate(Max("version"))["version__max"] or 0) + 1
+    version = GuidelineVersion.objects.create(campaign=campaign, version=number, text=text)
+    record_audit(user=user, verb="publish guidelines", object=f"version {number}", campaign=campaign)
+    return version
+
+
+# Comparisons ----------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def take_out_comparisons(*, campaign: Campaign, comparisons: QuerySet[Comparison], user: User | None) -> int:
+    """No new offers of these; queued ones are withdrawn, held ones may be answered, labels stay."""
+    ids = list(comparisons.filter(campaign=campaign, is_active=True).values_list("pk", flat=True))
+    Comparison.objects.filter(pk__in=ids).update(is_active=False)
+    withdraw_offers(offers=Offer.objects.filter(comparison__in=ids, state=Offer.State.QUEUED))
+    record_audit(
+        user=user, verb="take out", object=f"{len(ids)} comparisons", campaign=campaign, details={"ids": ids[:1000]}
+    )
+    return len(ids)
+
+
+@transaction.atomic
+def put_back_comparisons(*, campaign: Campaign, comparisons: QuerySet[Comparison], user: User | None) -> int:
+    count = comparisons.filter(campaign=campaign, is_active=False).update(is_active=True)
+    record_audit(user=user, verb="put back", object=f"{count} comparisons", campaign=campaign)
+    return count
+
+
+@transaction.atomic
+def set_priority(
+    *,
+    campaign: Campaign,
+    comparisons: QuerySet[Comparison],
+    user: User | None,
+    priority: int | None = None,
+    due_at: datetime | None = None,
+) -> int:
+    """Ask these first, or by a date. What is queued of them moves in its queue as if it had been queued so."""
+    chosen = list(comparisons.filter(campaign=campaign))
+    changes: dict[str, Any] = {"due_at": due_at} if due_at is not None else {}
+    if priority is not None:
+        changes["priority"] = priority
+    before = {comparison.pk: urgency(comparison) for comparison in chosen}
+    for comparison in chosen:
+        for name, value in changes.items():
+            setattr(comparison, name, value)
+    for shift, ids in _by_shift(chosen, before).items():
+        Offer.objects.filter(comparison__in=ids, state=Offer.State.QUEUED).update(rank=F("rank") - shift)
+    count = Comparison.objects.filter(pk__in=before).update(**changes) if changes else 0
+    record_audit(user=user, verb="set priority", object=f"{count} comparisons", campaign=campaign, details={
+        "priority": priority, "due_at": due_at.isoformat() if due_at else None,
+    })  # fmt: skip
+    return count
+
+
+def _by_shift(comparisons: list[Comparison], before: dict[int, float]) -> dict[float, list[int]]:
+    shifts: dict[float, list[int]] = defaultdict(list)
+    for comparison in comparisons:
+        shifts[urgency(comparison) - before[comparison.pk]].append(comparison.pk)
+    shifts.pop(0.0, None)
+    return shifts
+
+
+@transaction.atomic
+def set_gold(
+    *, comparison: Comparison, user: User | None, outcome: float | None, feedback: str = "", is_tutorial: bool = False
+) -> Comparison:
+    """State the known answer of a comparison, or None to make it an ordinary one again."""
+    if outcome not in (None, 0.0, 0.5, 1.0):
+        raise Refusal(_("The known answer is the first response, the second, or a tie."))
+    comparison.gold_outcome, comparison.gold_feedback, comparison.is_tutorial = outcome, feedback, is_tutorial
+    comparison.save(update_fields=["gold_outcome", "gold_feedback", "is_tutorial"])
+    record_audit(
+        user=user,
+        verb="set gold",
+        object=f"comparison {comparison.pk}",
+        campaign=comparison.campaign,
+        details={"outcome": outcome, "is_tutorial": is_tutorial},
+    )
+    return comparison

@@ -1,0 +1,65 @@
+"""A campaign deleted, with everything that hangs on it; what that is can be seen before."""
+
+from django.apps import apps
+from django.db import models, transaction
+from django.utils.translation import gettext as _
+
+from annotation.models import (
+    Campaign,
+    Comparison,
+    Conversation,
+    ImportJob,
+    Label,
+    Offer,
+    RecordedJudgement,
+    Response,
+    User,
+)
+from annotation.services.audit import record_audit
+from annotation.services.refusals import Refusal
+
+CHUNK = 2000
+
+
+def preview_deletion(campaign: Campaign) -> list[tuple[str, int]]:
+    """What a deletion removes: (kind, count) for every table that hangs on the campaign, of every room; none empty.
+
+    Ledger and audit entries stay, and lose their campaign.
+    """
+    counts = [
+        ("responses", Response.objects.filter(conversation__campaign=campaign).count()),
+        ("recorded judgements", RecordedJudgement.objects.filter(comparison__campaign=campaign).count()),
+    ]
+    for relation in Campaign._meta.related_objects:
+        if relation.on_delete is models.SET_NULL or relation.many_to_many:
+            continue
+        model = apps.get_model(relation.related_model._meta.label)
+        counts.append(
+            (
+                str(model._meta.verbose_name_plural),
+                model._default_manager.filter(**{relation.field.name: campaign}).count(),
+            )
+        )
+    return sorted((kind, count) for kind, count in counts if count)
+
+
+def delete_campaign(*, campaign: Campaign, user: User | None, confirmed_name: str) -> None:
+    """Gone for good. The name is asked for, and the campaign must be archived or a draft, so that nobody is at work.
+
+    The large tables first, in chunks of short transactions; a crash leaves an archived campaign that can be deleted
+    again. Files of imports go with their rows.
+    """
+    if confirmed_name.strip() != campaign.name:
+        raise Refusal(_("Type the campaign's name to delete it."))
+    if campaign.state not in (Campaign.State.ARCHIVED, Campaign.State.DRAFT):
+        raise Refusal(_("Archive the campaign before you delete it."))
+    counts = dict(preview_deletion(campaign))
+    for job in ImportJob.objects.filter(campaign=campaign):
+        job.file.delete(save=False)
+    for rows in (Label, Offer, Comparison, Conversation):
+        while ids := list(rows.objects.filter(campaign=campaign).values_list("pk", flat=True)[:CHUNK]):
+            with transaction.atomic():
+                rows.objects.filter(pk__in=ids).delete()
+    with transaction.atomic():
+        record_audit(user=user, verb="delete campaign", object=campaign.name, details={"removed": counts})
+        campaign.delete()
