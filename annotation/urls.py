@@ -2,9 +2,10 @@
 
 from django.urls import URLPattern, path
 
-from annotation.views import desk, history, mine, onboarding, preferences
+from annotation.views import desk, history, home, mine, onboarding, preferences
 
 urlpatterns: list[URLPattern] = [
+    path("", home.home, name="home"),
     path("theme/", preferences.choose_theme, name="theme"),
     path("me/", mine.account, name="account"),
     path("me/data.json", mine.data, name="account_data"),

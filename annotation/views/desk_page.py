@@ -42,7 +42,7 @@ MOST_DECLINED = 20
 
 class HtmxRequest(HttpRequest):
     htmx: HtmxDetails
-    user: User | AnonymousUser  # type: ignore[assignment]
+    user: User | AnonymousUser
 
 
 @dataclass

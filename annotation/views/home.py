@@ -1,0 +1,24 @@
+"""The first page after signing in: desks to sit at, and campaigns to look after."""
+
+from django.contrib.auth.decorators import login_required
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import render
+from django.views.decorators.http import require_GET
+
+from annotation.access import taught_campaigns, visible_campaigns
+from annotation.models import Enrolment
+
+SHOWN = 12
+"""Campaigns on the first page; the rest are a click away."""
+
+
+@login_required
+@require_GET
+def home(request: HttpRequest) -> HttpResponse:
+    enrolments = Enrolment.objects.filter(teacher__user_id=request.user.pk or 0)
+    context = {
+        "taught": taught_campaigns(request.user).order_by("name")[:SHOWN],
+        "answers": dict(enrolments.values_list("campaign_id", "label_count")),
+        "run": visible_campaigns(request.user).order_by("-id")[:SHOWN],
+    }
+    return render(request, "annotation/home.html", context)
