@@ -34,7 +34,7 @@ from annotation.services.refusals import (
     OfferLapsed,
     OfferNotHeld,
 )
-from tests.annotation.test_offers import dora, draft_for, queued  # noqa: F401 - fixtures
+from tests.annotation.conftest import draft_for
 from tests.conftest import add_conversations
 
 pytestmark = pytest.mark.django_db
@@ -42,7 +42,7 @@ CENTS = Decimal("0.10")
 
 
 @pytest.fixture
-def held(campaign: Campaign, teacher: Teacher, queued: list[Offer]) -> Offer:  # noqa: F811
+def held(campaign: Campaign, teacher: Teacher, queued: list[Offer]) -> Offer:
     offer = claim_offer(campaign=campaign, teacher=teacher)
     assert offer is not None
     return offer
@@ -84,7 +84,7 @@ class TestAnswering:
         with pytest.raises(AlreadyLabelled):
             record_label(offer=held, choice="second")
 
-    def test_it_refuses_an_offer_that_was_never_shown(self, queued: list[Offer]) -> None:  # noqa: F811
+    def test_it_refuses_an_offer_that_was_never_shown(self, queued: list[Offer]) -> None:
         with pytest.raises(OfferNotHeld):
             record_label(offer=queued[0], choice="first")
 
@@ -165,7 +165,7 @@ class TestLateAnswers:
         self,
         campaign: Campaign,
         held: Offer,
-        dora: Teacher,  # noqa: F811
+        dora: Teacher,
     ) -> None:
         run_out(held)
         lapse_offers()

@@ -9,9 +9,8 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from annotation.models import Campaign, Comparison, Enrolment, Membership, Offer, Pool, Teacher, User
+from annotation.models import Campaign, Comparison, Enrolment, Membership, Offer, Pool, Teacher
 from annotation.services.offers import (
-    OfferDraft,
     claim_offer,
     hold_offer,
     lapse_offers,
@@ -21,37 +20,10 @@ from annotation.services.offers import (
     withdraw_offers,
 )
 from annotation.services.refusals import CampaignNotOpen, OfferNotHeld
+from tests.annotation.conftest import draft_for
 from tests.conftest import add_conversations
 
 pytestmark = pytest.mark.django_db
-
-
-def draft_for(comparison: Comparison, teacher: Teacher, **changes: Any) -> OfferDraft:
-    values: dict[str, Any] = {
-        "comparison_id": comparison.pk,
-        "teacher_id": teacher.pk,
-        "membership_id": Membership.objects.get(teacher=teacher).pk,
-        "arm": Offer.Arm.DESIGNED,
-        "rank": 0.0,
-        "cost": Decimal("0.10"),
-        "b_first": False,
-    }
-    return OfferDraft(**{**values, **changes})
-
-
-@pytest.fixture
-def dora(pool: Pool) -> Teacher:
-    """Another teacher of the pool."""
-    teacher = Teacher.objects.create(user=User.objects.create_user("dora"), pseudonym="teacher-dora")
-    Membership.objects.create(pool=pool, teacher=teacher, accepted_terms=1)
-    return teacher
-
-
-@pytest.fixture
-def queued(campaign: Campaign, teacher: Teacher, comparisons: list[Comparison]) -> list[Offer]:
-    """Three offers on Bob's queue."""
-    drafts = [draft_for(comparison, teacher, rank=float(place)) for place, comparison in enumerate(comparisons)]
-    return [offer for offer in queue_offers(campaign=campaign, drafts=drafts) if offer is not None]
 
 
 class TestQueueing:
