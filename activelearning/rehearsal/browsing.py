@@ -18,6 +18,8 @@ class DeskPage(HTMLParser):
         super().__init__()
         self.state = ""
         self.offer = ""
+        self.said = ""
+        """What the page announces, such as that the answer is stored; empty where it was refused."""
         self.version = ""
         self.feed(text)
 
@@ -25,6 +27,7 @@ class DeskPage(HTMLParser):
         found = {name: value or "" for name, value in attributes}
         if found.get("id") == "desk":
             self.state, self.offer = found.get("data-state", ""), found.get("data-offer", "")
+            self.said = found.get("data-said", "")
         elif tag == "input" and found.get("name") == "version":
             self.version = found.get("value", "")
 

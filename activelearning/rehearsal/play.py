@@ -13,7 +13,7 @@ from django.urls import reverse
 from activelearning.rehearsal.browsing import Browser, DeskPage
 from activelearning.rehearsal.people import Actor
 from activelearning.rehearsal.truth import Truth
-from annotation.models import Campaign, Offer
+from annotation.models import Campaign, Label, Offer
 
 DRY_AFTER = 45.0
 """Seconds without any label by anybody after which there is nothing left to ask."""
@@ -26,22 +26,31 @@ class Stage:
 
     wanted: int
     on_label: Callable[[], object]
-    labels: int = 0
+    asked: int = 0
+    accepted: dict[str, str] = field(default_factory=dict)
     last: float = field(default_factory=time.monotonic)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     @property
     def is_over(self) -> bool:
-        return self.labels >= self.wanted or time.monotonic() - self.last > DRY_AFTER
+        return len(self.accepted) >= self.wanted or time.monotonic() - self.last > DRY_AFTER
 
     def may_answer(self) -> bool:
-        """Take one of the labels that are still wanted."""
+        """Take one of the labels that are still wanted; `close` says what became of it."""
         with self.lock:
-            if self.is_over:
+            if self.is_over or self.asked >= self.wanted:
                 return False
-            self.labels += 1
-            self.last = time.monotonic()
+            self.asked += 1
             return True
+
+    def close(self, offer: str, choice: str, *, is_stored: bool) -> None:
+        with self.lock:
+            if not is_stored:
+                self.asked -= 1
+                return
+            self.accepted[offer] = choice
+            self.last = time.monotonic()
+        self.on_label()
 
 
 def play(
@@ -54,8 +63,11 @@ def play(
     seed: int,
     think_seconds: float,
     on_label: Callable[[], object],
-) -> int:
-    """Let the actors sign in and answer; returns how many labels they gave. Raises NotServed."""
+) -> dict[str, str]:
+    """Let the actors sign in and answer. Returns every answer that a page said was stored: offer code -> choice.
+
+    Raises NotServed.
+    """
     stage = Stage(wanted=labels, on_label=on_label)
     with ThreadPoolExecutor(max_workers=len(actors)) as threads:
         futures = [
@@ -64,7 +76,7 @@ def play(
         ]
         for future in futures:
             future.result()
-    return stage.labels
+    return stage.accepted
 
 
 def _act(
@@ -96,7 +108,15 @@ def _answer(
     if choice is None:
         return browser.skip(path, offer=desk.offer, reason="this judge never saw it")
     if not stage.may_answer():
+        time.sleep(WAIT)  # the last labels wanted are on their way
         return desk
     after = browser.answer(path, offer=desk.offer, choice=choice)
-    stage.on_label()
+    stage.close(desk.offer, choice, is_stored=bool(after.said))
     return after
+
+
+def find_losses(accepted: dict[str, str]) -> list[str]:
+    """Offers whose answer a page said was stored, and that do not have exactly this current label."""
+    stored = Label.objects.filter(offer__code__in=accepted, state=Label.State.CURRENT)
+    kept = {str(code): choice for code, choice in stored.values_list("offer__code", "choice")}
+    return [offer for offer, choice in accepted.items() if kept.get(offer) != choice]

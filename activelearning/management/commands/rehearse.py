@@ -15,7 +15,7 @@ from activelearning.rehearsal.browsing import Browser, NotServed
 from activelearning.rehearsal.cloning import copy_campaign
 from activelearning.rehearsal.curve import Curve, draw_curves, print_curves, read_curve
 from activelearning.rehearsal.people import Actor, cast_recorded, cast_simulated
-from activelearning.rehearsal.play import play
+from activelearning.rehearsal.play import find_losses, play
 from activelearning.rehearsal.truth import Truth, is_rehearsable, planted_truth, recorded_truth
 from annotation.management.commands.import_conversations import find_campaign
 from annotation.models import Campaign, RecordedJudgement
@@ -83,7 +83,7 @@ class Command(BaseCommand):
         ask_for_replan(campaign.pk)
         started = time.monotonic()
         with tqdm(desc=strategy, unit="label", total=options["labels"]) as bar:
-            given = play(
+            accepted = play(
                 campaign,
                 actors,
                 truth,
@@ -94,7 +94,13 @@ class Command(BaseCommand):
                 on_label=bar.update,
             )
         seconds = time.monotonic() - started
-        self.stdout.write(f"{given} labels in {seconds:.1f} s ({given / seconds:.1f} a second)")
+        lost = find_losses(accepted)
+        self.stdout.write(
+            f"{len(accepted)} answers accepted in {seconds:.1f} s ({len(accepted) / seconds:.1f} a second),"
+            f" {len(lost)} lost"
+        )
+        if lost:
+            raise ValueError(f"Accepted answers are not stored as they were given: {', '.join(lost[:5])}")
         self.wait_for_estimate(campaign)
         Campaign.objects.filter(pk=campaign.pk).update(state=Campaign.State.CLOSED)
         return read_curve(campaign, truth)

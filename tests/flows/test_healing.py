@@ -1,0 +1,118 @@
+"""kill -9 of anything, while teachers answer: no accepted label is lost, and the loop goes on by itself."""
+
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.flows.embedded import Platform, platform
+from tests.servers import free_port
+
+pytestmark = [pytest.mark.kill, pytest.mark.slow, pytest.mark.timeout(420), pytest.mark.xdist_group("platform")]
+
+LABELS = "SELECT count(*) FROM annotation_label WHERE state = 'current'"
+ESTIMATES = "SELECT count(*) FROM activelearning_estimate"
+FEATURES = "SELECT count(*) FROM activelearning_projection"
+HEALED_WITHIN = 30.0
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    with platform(tmp_path_factory.mktemp("platform"), free_port()) as started:
+        started.start()
+        started.wait_until(lambda: started.count(FEATURES) > 0, within=150)
+        yield started
+
+
+def rehearse(running: Platform, *, labels: int, seed: int) -> "subprocess.Popen[str]":
+    """Six simulated teachers, slow enough that each kill finds them at work."""
+    return running.manage(
+        "rehearse", "Demo", "--teachers", "6", "--labels", str(labels), "--think", "1", "--against", "",
+        "--seed", str(seed), "--site", running.site,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("victim", "words"),
+    [
+        ("the planning worker", ("celery", "-Q plan")),
+        ("the web server", ("granian",)),
+        ("the broker", ("valkey",)),
+        ("the beat", ("celery", "beat")),
+        ("everything but the supervisor", ("DATA",)),
+    ],
+)
+def test_the_loop_goes_on_after_a_kill(running: Platform, victim: str, words: tuple[str, ...]) -> None:
+    before = running.count(LABELS)
+    rehearsal = rehearse(running, labels=60, seed=len(victim))
+    running.wait_until(lambda: running.count(LABELS) >= before + 8, within=60)
+
+    if words == ("DATA",):
+        killed = sum(running.kill(word) for word in ("celery", "granian", "valkey"))
+    else:
+        killed = running.kill(*words)
+    assert killed, f"{victim} was not running"
+    labels, estimates = running.count(LABELS), running.count(ESTIMATES)
+    running.wait_until(lambda: running.count(LABELS) > labels + 6, within=HEALED_WITHIN)
+    running.wait_until(lambda: running.count(ESTIMATES) > estimates, within=HEALED_WITHIN)
+
+    output, _nothing = rehearsal.communicate(timeout=120)
+    assert rehearsal.returncode == 0, output + running.logs()
+    accepted, lost = map(int, re.search(r"(\d+) answers accepted in .*, (\d+) lost", output, re.S).groups())  # type: ignore[union-attr]
+    assert (accepted, lost) == (60, 0)
+    doubled = running.count(
+        "SELECT count(*) FROM (SELECT offer_id FROM annotation_label WHERE state = 'current'"
+        " GROUP BY offer_id HAVING count(*) > 1)"
+    )
+    assert doubled == 0
+
+
+def test_ctrl_c_leaves_no_process_and_a_second_start_carries_on(running: Platform) -> None:
+    labels = running.count(LABELS)
+    assert running.interrupt() == 0
+    assert running.pids() == []
+
+    assert running.start(within=60) < 20
+    assert running.count(LABELS) == labels
+
+
+def test_a_killed_supervisor_leaves_nothing_behind_and_the_next_start_repairs(running: Platform) -> None:
+    assert running.process is not None
+    running.process.kill()
+    running.process.wait()
+    deadline = time.monotonic() + 5
+    while running.pids() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert running.pids() == []
+
+    running.start(within=60)
+    assert running.answers()
+
+
+def test_a_port_in_use_is_said_in_a_sentence(running: Platform, tmp_path: Path) -> None:
+    with platform(tmp_path / "other", int(running.site.rsplit(":", 1)[1])) as other:
+        other.environment["DATA_FOLDER"] = str(tmp_path / "other")
+        done = subprocess.run(
+            [*_embedded()], cwd=Path(__file__).parents[2], env=other.environment, capture_output=True, text=True
+        )
+    assert done.returncode == 1
+    assert "is in use by another program. Choose another: PORT=" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_second_start_from_the_same_folder_is_refused(running: Platform) -> None:
+    done = subprocess.run(
+        _embedded(), cwd=Path(__file__).parents[2], env=running.environment, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert "already runs from this folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def _embedded() -> list[str]:
+    import sys
+
+    return [sys.executable, "-m", "config.embedded"]
