@@ -48,8 +48,10 @@ def start_import(*, campaign: Campaign, name: str, file: File[bytes], user: User
 
 def start_source_import(*, campaign: Campaign, source: str, user: User | None = None) -> ImportJob:
     """An import from a path on the server or a hub id. For commands only: what a page passed here would be fetched by
-    the server."""
-    return ImportJob.objects.create(campaign=campaign, name=source[-255:], source=source, created_by=user)
+    the server. It is the caller's from the start, so that no beat takes it first."""
+    return ImportJob.objects.create(
+        campaign=campaign, name=source[-255:], source=source, created_by=user, state=ImportJob.State.RUNNING
+    )
 
 
 def hub_source(name: str, *, config: str | None = None, split: str | None = None, revision: str | None = None) -> str:

@@ -66,7 +66,7 @@ class Conversation(models.Model):
     source = models.CharField(max_length=255, default="", blank=True)
     external_id = models.CharField(max_length=255, default="", blank=True)
     is_held_out = models.BooleanField(default=False)
-    """By hash of the digest: never in a designed offer nor in the fit."""
+    """By hash of the prompt: never in a designed offer nor in the fit."""
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

@@ -389,6 +389,7 @@ def test_a_hub_source_says_its_split() -> None:
 def test_progress_is_told_in_bytes_of_the_file(campaign: Campaign, file: Path) -> None:
     seen: list[tuple[int, int | None]] = []
     job = start_source_import(campaign=campaign, source=str(file))
+    assert imports_to_run() == []  # the command's own
     run_import(job.pk, on_progress=lambda done, total: seen.append((done, total)))
     assert seen[-1] == (file.stat().st_size, file.stat().st_size)
 
