@@ -217,22 +217,22 @@ def run_arm(
     return [[Measure(**measure) for measure in run] for run in done[:repetitions]]
 
 
-def metric(runs: list[list[Measure]], name: str) -> Floats:
-    """(r, t) of a falling figure; runs that stopped early keep their last value."""
-    length = max(len(run) for run in runs)
+def metric(runs: list[list[Measure]], name: str, *, length: int) -> Floats:
+    """(r, length) of a falling figure; a run that had nothing left to ask keeps its last value."""
     values = [[1 - m.accuracy if name == "error" else getattr(m, name) for m in run] for run in runs]
     return np.array([row + [row[-1]] * (length - len(row)) for row in values])
 
 
-def labels_of(runs: list[list[Measure]]) -> Floats:
-    longest = max(runs, key=len)
+def labels_of(results: dict[str, list[list[Measure]]]) -> Floats:
+    """The label counts at which the section was measured, (t,)."""
+    longest = max((run for runs in results.values() for run in runs), key=len)
     return np.array([m.labels for m in longest], dtype=np.float64)
 
 
 def report(name: str, section: Section, results: dict[str, list[list[Measure]]]) -> dict[str, dict[str, list[float]]]:
     """Print a section's table; return the savings of every arm by name."""
     generator = np.random.default_rng(0)
-    base, output = results[section.against], {}
+    base, output, x = results[section.against], {}, labels_of(results)
     counts = sorted({len(runs) for runs in results.values()})
     print(f"\n## {name}   ({counts[0]} to {counts[-1]} repetitions, to {section.against}'s final {section.metric})")
     print(
@@ -241,14 +241,14 @@ def report(name: str, section: Section, results: dict[str, list[list[Measure]]])
     for arm, runs in results.items():
         if len(runs) < 2:
             continue
-        x, y = labels_of(runs), metric(runs, section.metric)
-        times = savings(x, metric(base, section.metric), y, generator=generator)
-        regret, error = mean_with_error(metric(runs, "regret")[:, -1])
+        y, regrets = metric(runs, section.metric, length=len(x)), metric(runs, "regret", length=len(x))
+        times = savings(x, metric(base, section.metric, length=len(x)), y, generator=generator)
+        regret, error = mean_with_error(regrets[:, -1])
         last = [run[-1] for run in runs]
         angle, right, design = (
             float(np.mean([getattr(m, f) for m in last])) for f in ("angle", "accuracy", "certificate")
         )
-        steep = slope(x, metric(runs, "regret"), after=x[-1] / 8, generator=generator)
+        steep = slope(x, regrets, after=x[-1] / 8, generator=generator)
         print(
             f"{arm:28}{times!s:>26}{f'{regret:.5f} ± {error:.5f}':>20}{angle:8.3f}{right:10.4f}{design:8.2f}"
             f"{steep!s:>24}"
@@ -291,7 +291,8 @@ def draw_pictures(folder: Path, chosen: dict[str, Section], results: dict[str, d
         for index, (arm, runs) in enumerate(results[name].items()):
             if len(runs) < 2:
                 continue
-            x, y = labels_of(runs), metric(runs, section.metric)
+            x = labels_of(results[name])
+            y = metric(runs, section.metric, length=len(x))
             mean, error = y.mean(axis=0), y.std(axis=0, ddof=1) / np.sqrt(len(y))
             color, line = plt.get_cmap("tab20")(index), "-" if arm.startswith("dual") else "--"
             axis.plot(x, mean, line, label=arm.replace("_", " "), linewidth=2.0 if arm == "dual" else 1.2, color=color)

@@ -22,7 +22,9 @@ from activelearning.algorithms.likelihood import (
 from activelearning.algorithms.types import Bools, Floats, Ints, Labels
 
 SLOW = 0.25  # a chord step that leaves more than this share of the distance asks for a new factor
-SUBSAMPLE = 8  # a large cold fit starts from the fit of every eighth label
+SUBSAMPLE = 8  # a large cold fit starts from the fit of every eighth label, and from its factor
+LARGE = 10**8  # n d^2 from which that pays
+MEMORY = 10  # pairs of steps and changes of the gradient by which a kept factor is corrected
 
 
 class DidNotConverge(ArithmeticError):
@@ -138,6 +140,40 @@ class _Factor:
         return np.asarray(point * min(1.0, ball / float(np.linalg.norm(point))))
 
 
+class _Corrected:
+    """A kept factor, corrected by what the last steps showed of the true curvature (limited-memory BFGS)."""
+
+    def __init__(self, base: _Factor) -> None:
+        self.base = base
+        self.pairs: list[tuple[Floats, Floats]] = []  # step and change of the gradient, in (theta, b)
+
+    def learn(self, move: Floats, bias_move: Floats, change: Floats, bias_change: Floats) -> None:
+        step, bend = np.concatenate([move, bias_move]), np.concatenate([change, bias_change])
+        if step @ bend > 1e-10 * np.linalg.norm(step) * np.linalg.norm(bend):
+            self.pairs = [*self.pairs[1 - MEMORY :], (step, bend)]
+
+    def step(
+        self, theta: Floats, gradient: Floats, bias_gradient: Floats, ball: float | None
+    ) -> tuple[Floats, Floats, float, bool]:
+        """As the factor's step; near the ball the factor alone, which knows how to stay within."""
+        width = theta.size
+        shares: list[float] = []
+        rest = np.concatenate([gradient, bias_gradient])
+        for step, bend in reversed(self.pairs):
+            shares.append(float(step @ rest) / float(step @ bend))
+            rest = rest - shares[-1] * bend
+        move, bias_move, length, _ = self.base.step(theta, rest[:width], rest[width:], None)
+        joined = np.concatenate([move, bias_move])
+        for (step, bend), share in zip(self.pairs, reversed(shares), strict=True):
+            joined = joined - (share + float(bend @ joined) / float(step @ bend)) * step
+        move, bias_move = joined[:width], joined[width:]
+        if ball is not None and float(np.linalg.norm(theta + move)) > ball:
+            return self.base.step(theta, gradient, bias_gradient, ball)
+        if self.pairs:
+            length = float(np.sqrt(max(0.0, -(gradient @ move + bias_gradient @ bias_move))))
+        return move, bias_move, length, False
+
+
 def fit(
     labels: Labels,
     *,
@@ -179,17 +215,19 @@ def fit(
         theta, bias = start.theta.copy(), _grown(start.bias, teachers)
         if not is_fresh:
             hessian = _extended(problem, start, theta, bias)
-    elif len(labels) > 4 * SUBSAMPLE * width and len(labels) * width**2 > 10**8:
+    elif len(labels) > 4 * SUBSAMPLE * width and len(labels) * width**2 > LARGE:
         part = fit(
             every(labels, SUBSAMPLE),
             rationality=rationality,
-            ridge=ridge,
+            ridge=ridge / SUBSAMPLE,
             ball=ball,
-            bias_prior=bias_prior,
+            bias_prior=None if bias_prior is None else bias_prior * SUBSAMPLE**0.5,
             tolerance=1.0,
             max_steps=max_steps,
         )
         theta, bias = part.theta.copy(), part.bias.copy()
+        if bias_prior is None:
+            hessian = Curvature(SUBSAMPLE * part.information, np.zeros((width, teachers)), np.ones(teachers))
     return _solve(problem, theta, bias, hessian, tolerance, max_steps, is_fresh)
 
 
@@ -205,14 +243,16 @@ def _solve(
     """Chord and Newton steps from (theta, b); `hessian` None asks for a new one at once."""
     passes = 1
     objective, loglik, gradient, bias_gradient = problem.value(theta, bias)
-    made_here = hessian is None
+    if not np.isfinite(objective):
+        raise ValueError("The design has entries that are not finite.")
+    is_current = hessian is None
     if hessian is None:
         hessian, passes = problem.curvature(theta, bias), passes + 1
-    factor, is_current, previous = _Factor(hessian), made_here, np.inf
+    factor, previous = _Corrected(_Factor(hessian)), np.inf
     for steps in range(1, max_steps + 1):
         move, bias_move, distance, is_held = factor.step(theta, gradient, bias_gradient, problem.ball)
         if not is_current and distance > max(SLOW * previous, tolerance):
-            factor, passes, is_current = _Factor(problem.curvature(theta, bias)), passes + 1, True
+            factor, passes, is_current = _Corrected(_Factor(problem.curvature(theta, bias))), passes + 1, True
             move, bias_move, distance, is_held = factor.step(theta, gradient, bias_gradient, problem.ball)
         slope = float(gradient @ move + bias_gradient @ bias_move)
         share = 1.0
@@ -226,10 +266,11 @@ def _solve(
             share /= 2
             if share < 1e-10:
                 raise DidNotConverge(f"No descent along the step; {distance:.3g} from the optimum in the norm of H.")
+        factor.learn(share * move, share * bias_move, new_gradient - gradient, new_bias_gradient - bias_gradient)
         theta, bias, objective = new_theta, new_bias, new_objective
         gradient, bias_gradient = new_gradient, new_bias_gradient
         if distance <= tolerance:
-            return _result(problem, theta, bias, factor, loglik, steps, passes, distance, is_held, is_fresh)
+            return _result(problem, theta, bias, factor.base, loglik, steps, passes, distance, is_held, is_fresh)
         if problem.ridge == 0 and problem.ball is None:
             _refuse_separable(problem, theta, bias)
         previous, is_current = distance, False
@@ -343,7 +384,7 @@ def _check(labels: Labels, rationality: Floats, ridge: float, ball: float | None
         raise ValueError("Rationality is a finite (teachers, categories) array.")
     if not ridge >= 0 or (ball is not None and not ball > 0) or (bias_prior is not None and not bias_prior > 0):
         raise ValueError("The ridge is at least 0; ball and bias prior are above 0 or None.")
-    if count and not (np.isfinite(labels.design.sum()) and np.all((labels.outcome >= 0) & (labels.outcome <= 1))):
-        raise ValueError("Design entries are finite and outcomes lie between 0 and 1.")
+    if count and not np.all((labels.outcome >= 0) & (labels.outcome <= 1)):
+        raise ValueError("Outcomes lie between 0 and 1.")
     if count and not (np.all(labels.weight >= 0) and np.all(np.isfinite(labels.weight))):
         raise ValueError("Weights are finite and at least 0.")

@@ -165,22 +165,10 @@ def run_campaign(world: World, plan: Plan, *, generator: np.random.Generator) ->
     Uniform labels first, then rounds of select, answer, refit. Pairs that were judged may be asked again as far as
     the pool's room allows. Stops early where nothing is left to ask.
     """
-    campaign = _Campaign(world, plan, generator)
-    campaign.ask(campaign.opening())
-    measures = [campaign.measure()] if len(campaign.outcome) in plan.measure_at else []
-    while len(campaign.outcome) < plan.labels:
-        count = len(campaign.outcome)
-        size = 1 if count < plan.frequent_until else plan.refit_every
-        pairs = campaign.choose(min(size, plan.labels - count))
-        if not pairs:
-            break
-        campaign.ask(pairs)
-        if any(count < at <= len(campaign.outcome) for at in plan.measure_at):
-            measures.append(campaign.measure())
-    return measures
+    return Campaign(world, plan, generator).run()
 
 
-class _Campaign:
+class Campaign:
     """The state of one simulated campaign: what was asked, what was answered, and the estimate from it."""
 
     def __init__(self, world: World, plan: Plan, generator: np.random.Generator) -> None:
@@ -193,6 +181,25 @@ class _Campaign:
         self.open = world.teachers.may_judge[:, world.pool.category] if world.may_ask is None else world.may_ask.copy()
         self.estimate: Estimate | JointEstimate | None = None
         self.fitted = -1
+
+    def run(self) -> list[Measure]:
+        """To the plan's last label, or to the last pair that may be asked."""
+        plan = self.plan
+        measures: list[Measure] = []
+        for pair in self.opening():
+            self.ask([pair])
+            if len(self.outcome) in plan.measure_at:
+                measures.append(self.measure())
+        while len(self.outcome) < plan.labels:
+            count = len(self.outcome)
+            size = 1 if count < plan.frequent_until else plan.refit_every
+            pairs = self.choose(min(size, plan.labels - count))
+            if not pairs:
+                break
+            self.ask(pairs)
+            if any(count < at <= len(self.outcome) for at in plan.measure_at):
+                measures.append(self.measure())
+        return measures
 
     def opening(self) -> list[tuple[int, int]]:
         """The uniform labels first; under "forced", two of each teacher and category before them."""
