@@ -37,8 +37,8 @@ def _chunks(campaign: Campaign) -> Iterator[list[Conversation]]:
     """By key, not by offset."""
     last = 0
     while chunk := list(Conversation.objects.filter(campaign=campaign, pk__gt=last).order_by("pk")[:CHUNK]):
+        last = chunk[-1].pk  # before the copy gives the rows new keys
         yield chunk
-        last = chunk[-1].pk
 
 
 @transaction.atomic

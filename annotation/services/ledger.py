@@ -55,7 +55,8 @@ def balance(teacher: Teacher, *, campaign: Campaign | None = None) -> dict[str, 
     if campaign is not None:
         entries = entries.filter(campaign=campaign)
     sums = entries.values_list("currency").annotate(total=Sum("amount"))
-    return {currency: total.quantize(FOUR_PLACES) for currency, total in sums if total}
+    rounded = ((currency, total.quantize(FOUR_PLACES)) for currency, total in sums)
+    return {currency: total for currency, total in rounded if total}
 
 
 @transaction.atomic

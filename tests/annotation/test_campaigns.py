@@ -1,0 +1,206 @@
+"""The life of a campaign: created, opened, paused, closed, archived, cloned, deleted."""
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.utils import timezone
+
+from annotation.models import (
+    AuditEntry,
+    Campaign,
+    Comparison,
+    Conversation,
+    Label,
+    LedgerEntry,
+    Offer,
+    Pool,
+    Response,
+    Role,
+    Teacher,
+    User,
+)
+from annotation.services.campaigns import (
+    archive_campaign,
+    change_settings,
+    close_campaign,
+    create_campaign,
+    open_campaign,
+    pause_campaign,
+    publish_guidelines,
+    put_back_comparisons,
+    set_gold,
+    set_priority,
+    take_out_comparisons,
+)
+from annotation.services.copies import clone_campaign
+from annotation.services.deletion import delete_campaign, preview_deletion
+from annotation.services.labels import record_label
+from annotation.services.offers import claim_offer, queue_offers
+from annotation.services.refusals import Refusal, StateRefused
+from tests.annotation.conftest import draft_for
+from tests.conftest import add_conversations
+
+pytestmark = pytest.mark.django_db
+
+
+def test_a_new_campaign_is_a_draft_that_its_maker_administers(alice: User, pool: Pool) -> None:
+    campaign = create_campaign(user=alice, name="New", guidelines="Be kind.", pools=[pool], overlap_limit=2)
+    assert (campaign.state, campaign.overlap_limit) == (Campaign.State.DRAFT, 2)
+    assert Role.objects.get(campaign=campaign).user == alice
+    assert campaign.guidelines.get().version == 1
+
+
+def test_it_opens_when_nothing_is_missing(alice: User, pool: Pool) -> None:
+    campaign = create_campaign(user=alice, name="New")
+    for missing in ("pool", "conversations", "guidelines"):
+        with pytest.raises(Refusal, match=missing):
+            open_campaign(campaign=campaign, user=alice)
+        if missing == "pool":
+            campaign.pools.add(pool)
+        elif missing == "conversations":
+            add_conversations(campaign, 1)
+        else:
+            publish_guidelines(campaign=campaign, text="Be kind.", user=alice)
+    assert open_campaign(campaign=campaign, user=alice).is_open
+    assert AuditEntry.objects.filter(verb="open", campaign=campaign, details={"before": "draft"}).exists()
+
+
+def test_a_double_click_is_one_click_and_a_wrong_way_is_refused(alice: User, campaign: Campaign) -> None:
+    for _again in range(2):
+        assert pause_campaign(campaign=campaign, user=alice).state == "paused"
+    assert AuditEntry.objects.filter(verb="paused").count() == 1
+    with pytest.raises(StateRefused, match="paused cannot become archived"):
+        archive_campaign(campaign=campaign, user=alice)
+
+
+def test_closing_withdraws_what_waits_and_releases_its_money(
+    alice: User, campaign: Campaign, teacher: Teacher, queued: list[Offer]
+) -> None:
+    claim_offer(campaign=campaign, teacher=teacher)
+    campaign = close_campaign(campaign=campaign, user=alice)
+    assert (campaign.state, campaign.reserved) == ("closed", 0)
+    assert not Offer.objects.filter(state__in=Offer.LIVE).exists()
+    assert archive_campaign(campaign=campaign, user=alice).state == "archived"
+
+
+def test_settings_keep_to_what_was_spent_and_asked(
+    alice: User, campaign: Campaign, teacher: Teacher, queued: list[Offer]
+) -> None:
+    with pytest.raises(Refusal, match="budget"):
+        change_settings(campaign=campaign, user=alice, budget=Decimal("0.20"))
+    assert change_settings(campaign=campaign, user=alice, budget=Decimal("0.30")).budget == Decimal("0.3")
+    record_label(offer=claim_offer(campaign=campaign, teacher=teacher), choice="tie")
+    campaign.refresh_from_db()
+    with pytest.raises(Refusal, match="clone"):
+        change_settings(campaign=campaign, user=alice, answer_mode="ranking")
+    assert AuditEntry.objects.get(verb="change settings").details == {"budget": ["None", "0.30"]}
+
+
+def test_guidelines_are_versions_and_the_same_text_is_none(alice: User, campaign: Campaign) -> None:
+    second = publish_guidelines(campaign=campaign, text="Prefer the kinder one.", user=alice)
+    assert second.version == 2
+    assert publish_guidelines(campaign=campaign, text="Prefer the kinder one.", user=alice) == second
+    with pytest.raises(Refusal):
+        publish_guidelines(campaign=campaign, text="  ", user=alice)
+
+
+def test_what_is_taken_out_is_not_asked(alice: User, campaign: Campaign, teacher: Teacher, queued: list[Offer]) -> None:
+    every = Comparison.objects.all()
+    assert take_out_comparisons(campaign=campaign, comparisons=every, user=alice) == 3
+    assert claim_offer(campaign=campaign, teacher=teacher) is None
+    assert put_back_comparisons(campaign=campaign, comparisons=every, user=alice) == 3
+    assert queue_offers(campaign=campaign, drafts=[draft_for(every[0], teacher)]) != [None]
+
+
+@pytest.mark.parametrize("urgent", [{"priority": 5}, {"due_at": timezone.now() + timedelta(hours=1)}])
+@pytest.mark.parametrize("is_queued_before", [True, False])
+def test_the_urgent_comes_first(
+    alice: User,
+    campaign: Campaign,
+    teacher: Teacher,
+    comparisons: list[Comparison],
+    urgent: dict[str, Any],
+    is_queued_before: bool,
+) -> None:
+    drafts = [draft_for(comparison, teacher, rank=float(place)) for place, comparison in enumerate(comparisons)]
+    if is_queued_before:
+        queue_offers(campaign=campaign, drafts=drafts)
+    last = Comparison.objects.filter(pk=comparisons[2].pk)
+    set_priority(campaign=campaign, comparisons=last, user=alice, **urgent)
+    if not is_queued_before:
+        queue_offers(campaign=campaign, drafts=drafts)
+    assert claim_offer(campaign=campaign, teacher=teacher).comparison == comparisons[2]
+
+
+def test_a_known_answer_is_first_second_or_tie(alice: User, comparisons: list[Comparison]) -> None:
+    assert set_gold(comparison=comparisons[0], user=alice, outcome=1.0, feedback="It runs.").gold_outcome == 1.0
+    with pytest.raises(Refusal):
+        set_gold(comparison=comparisons[0], user=alice, outcome=0.7)
+
+
+class TestCloning:
+    def test_it_takes_the_settings_and_leaves_the_work(
+        self, alice: User, campaign: Campaign, teacher: Teacher, queued: list[Offer]
+    ) -> None:
+        campaign.budget, campaign.overlap_limit = Decimal(7), 2
+        campaign.save()
+        clone = clone_campaign(campaign=campaign, user=alice, name="Again")
+        assert (clone.state, clone.budget, clone.overlap_limit, clone.reserved) == ("draft", 7, 2, 0)
+        assert clone.code != campaign.code
+        assert list(clone.pools.all()) == list(campaign.pools.all())
+        assert clone.guidelines.get().text == campaign.guidelines.get().text
+        assert (clone.conversation_count, Conversation.objects.filter(campaign=clone).count()) == (0, 0)
+
+    def test_it_copies_conversations_pair_by_pair(
+        self, alice: User, campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("annotation.services.copies.CHUNK", 2)
+        add_conversations(campaign, 5, responses=3)
+        clone = clone_campaign(campaign=campaign, user=alice, name="Again", with_conversations=True)
+        assert (clone.conversation_count, clone.comparison_count) == (5, 15)
+
+        def pairs(of: Campaign) -> list[tuple[Any, ...]]:
+            rows = Comparison.objects.filter(campaign=of).select_related("a", "b", "conversation").order_by("pk")
+            return [(row.conversation.digest, row.a.digest, row.b.digest, row.category) for row in rows]
+
+        assert pairs(clone) == pairs(campaign)
+        assert not set(Response.objects.filter(conversation__campaign=clone)) & set(
+            Response.objects.filter(conversation__campaign=campaign)
+        )
+
+
+class TestDeletion:
+    @pytest.fixture
+    def label(self, campaign: Campaign, teacher: Teacher, queued: list[Offer]) -> Label:
+        return record_label(
+            offer=claim_offer(campaign=campaign, teacher=teacher),
+            choice="first",
+            guidelines=campaign.guidelines.get(),
+        )
+
+    def test_the_preview_says_what_goes(self, campaign: Campaign, label: Label) -> None:
+        counts = dict(preview_deletion(campaign))
+        assert {
+            "comparisons": 3,
+            "conversations": 3,
+            "labels": 1,
+            "offers": 3,
+            "responses": 6,
+        }.items() <= counts.items()
+        assert not {"ledger entrys", "audit entrys"} & set(counts)
+
+    def test_it_asks_for_the_name_and_for_rest(self, alice: User, campaign: Campaign) -> None:
+        with pytest.raises(Refusal, match="name"):
+            delete_campaign(campaign=campaign, user=alice, confirmed_name="something")
+        with pytest.raises(Refusal, match="Archive"):
+            delete_campaign(campaign=campaign, user=alice, confirmed_name=campaign.name)
+
+    def test_everything_goes_but_the_books(self, alice: User, campaign: Campaign, label: Label) -> None:
+        campaign = archive_campaign(campaign=close_campaign(campaign=campaign, user=alice), user=alice)
+        delete_campaign(campaign=campaign, user=alice, confirmed_name=campaign.name)
+        for gone in (Campaign, Conversation, Response, Comparison, Offer, Label, Role):
+            assert not gone.objects.exists()
+        assert LedgerEntry.objects.count() == 2
+        assert AuditEntry.objects.get(verb="delete campaign").details["removed"]["labels"] == 1
