@@ -107,10 +107,10 @@ def cholesky(information: Floats) -> Floats:
     if not np.allclose(information, information.T, rtol=1e-8, atol=1e-8 * float(np.abs(information).max(initial=0.0))):
         raise NotPositiveDefinite("the information matrix is not symmetric")
     try:
-        factor: Floats = np.linalg.cholesky(information)
+        factor = np.linalg.cholesky(information)
     except np.linalg.LinAlgError as error:
         raise NotPositiveDefinite("the information matrix is not positive definite: raise the ridge") from error
-    return factor
+    return np.asarray(factor, dtype=np.float64)
 
 
 def log_det(information: Floats) -> float:
@@ -160,5 +160,5 @@ def certificate(information: Floats, *, labels: int, candidates: Singles | Float
 
 def direction(information: Floats, row: Floats) -> tuple[Floats, float]:
     """v = H^{-1} z and q = z'v of one row. (d, d), (d,) -> (d,), float"""
-    v: Floats = np.linalg.solve(information, row)
+    v = np.asarray(np.linalg.solve(information, row), dtype=np.float64)
     return v, float(row @ v)

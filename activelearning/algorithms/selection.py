@@ -11,8 +11,12 @@ from .information import (
     label_weight,
     planned_information,
 )
+from .lazy import LazyGreedy
 from .strategies import STRATEGIES, View
 from .types import Floats, Ints, Pick, Pool, Responses, Teachers
+
+PLAIN = 20_000
+"""Pairs up to which `dual` scores everything anew for each pick: no compiling, and no slower."""
 
 
 def select(
@@ -48,12 +52,16 @@ def select(
     """
     check_estimate(pool, theta=theta, information=information, size=size, strategy=strategy)
     pairs = np.concatenate([np.asarray(judged).reshape(-1, 2), np.asarray(in_flight).reshape(-1, 2)])
+    h = planned(pool, teachers, theta=theta, information=information, in_flight=in_flight)
+    if strategy == "dual" and len(pool) * len(teachers) > PLAIN:
+        greedy = LazyGreedy(pool, teachers, theta=theta, information=h, judged=pairs, budget=budget)
+        return greedy.picks(size)
     ledger = Eligibility(pool, teachers, judged=pairs, budget=budget)
     view = View(
         pool=pool,
         teachers=teachers,
         theta=theta,
-        information=planned(pool, teachers, theta=theta, information=information, in_flight=in_flight),
+        information=h,
         open=ledger,
         rng=rng,
         gram=None if gram is None else gram.copy(),
