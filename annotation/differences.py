@@ -3,15 +3,17 @@
 import hashlib
 import re
 from dataclasses import replace
-from difflib import SequenceMatcher
+from difflib import Match, SequenceMatcher
 
 from django.core.cache import cache
 from django.utils.safestring import SafeString, mark_safe
 
 from annotation.rendering import KEEP_SECONDS, Sides, Turn
 
-MOST_WORDS = 6_000
-"""In both together: beyond, words that are everywhere anchor nothing."""
+WINDOW = 1_000
+"""Words of each side that are compared at a time: the time grows with the length of the texts, not with its square."""
+SURE = 3
+"""Words in a row that must agree for one window to end and the next to begin after them."""
 
 PIECES = re.compile(
     r"(?P<formula><math.*?</math>)|(?P<tag><[^>]*>)"
@@ -59,14 +61,29 @@ def _split(html: str) -> list[tuple[str, str]]:
 
 
 def _compare_words(first: list[str], second: list[str]) -> tuple[set[int], set[int]]:
-    """Places of the words that have no partner. Frequent words anchor nothing in long texts, which keeps it quick."""
-    matcher = SequenceMatcher(None, first, second, autojunk=len(first) + len(second) > MOST_WORDS)
-    lonely: tuple[set[int], set[int]] = (set(), set())
-    for kind, start, end, other_start, other_end in matcher.get_opcodes():
-        if kind != "equal":
-            lonely[0].update(range(start, end))
-            lonely[1].update(range(other_start, other_end))
+    """Places of the words that have no partner on the other side."""
+    lonely = set(range(len(first))), set(range(len(second)))
+    start, other_start = 0, 0
+    while start < len(first) and other_start < len(second):
+        window, other = first[start : start + WINDOW], second[other_start : other_start + WINDOW]
+        blocks = SequenceMatcher(None, window, other).get_matching_blocks()
+        is_last = start + WINDOW >= len(first) and other_start + WINDOW >= len(second)
+        if not is_last:
+            blocks = _up_to_last_sure(blocks)
+        for block in blocks:
+            lonely[0].difference_update(range(start + block.a, start + block.a + block.size))
+            lonely[1].difference_update(range(other_start + block.b, other_start + block.b + block.size))
+        if is_last:
+            break
+        start += blocks[-1].a + blocks[-1].size if blocks else len(window)
+        other_start += blocks[-1].b + blocks[-1].size if blocks else len(other)
     return lonely
+
+
+def _up_to_last_sure(blocks: list[Match]) -> list[Match]:
+    """Agreements up to the last long one: what comes after it may still find a better partner in the next window."""
+    sure = [place for place, block in enumerate(blocks) if block.size >= SURE]
+    return blocks[: sure[-1] + 1] if sure else []
 
 
 def _wrap(pieces: list[tuple[str, str]], differing: set[int]) -> str:
