@@ -64,12 +64,13 @@ class Browser:
 
     def _request(self, verb: str, path: str, data: dict[str, str] | None = None) -> requests.Response:
         """A request as a browser makes it. An answer is safe to send again: the desk takes it once."""
+        headers = {"HX-Request": "true"} if path.startswith("/desk/") else {}  # as the desk's own page asks
         until = time.monotonic() + self.patience
         while True:
             body = None if data is None else data | {"csrfmiddlewaretoken": self.session.cookies.get("csrftoken") or ""}
             try:
                 response = self.session.request(
-                    verb, urljoin(self.site, path), data=body, timeout=30, headers={"Referer": self.site}
+                    verb, urljoin(self.site, path), data=body, timeout=30, headers={**headers, "Referer": self.site}
                 )
                 if response.status_code < 500 and response.status_code != 429:
                     if response.status_code >= 400:
