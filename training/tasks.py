@@ -1,6 +1,39 @@
 """Work by message: one id in, nothing out; a lost message is asked again by the beat, a doubled one does nothing."""
 
+import structlog
 from celery import shared_task
+from django.core.cache import cache
+
+from training.models import RewardQuestion
+
+log = structlog.get_logger(__name__)
+
+AGAIN = 10  # seconds before the beat asks once more for the same work
+QUESTION_QUEUE = "plan"  # the worker that holds the encoder for embedding anyway
+
+
+def ask_for_work(kind: str, pk: int) -> None:
+    """Tell the workers of a run or a generation, on commit. A broker that is down costs the time until the beat."""
+    try:
+        run.apply_async((kind, pk))
+    except Exception as error:  # a broker that is down raises kinds of its transport
+        log.warning("run not sent", kind=kind, id=pk, reason=str(error))
+
+
+def ask_for_answer(pk: int) -> None:
+    """Tell the workers of a question about the reward."""
+    try:
+        answer.apply_async((pk,))
+    except Exception as error:
+        log.warning("question not sent", id=pk, reason=str(error))
+
+
+def ask_for_freeze(campaign_id: int) -> None:
+    """Freeze a campaign's labels in the background."""
+    try:
+        freeze_labels.apply_async((campaign_id,))
+    except Exception as error:
+        log.warning("freeze not sent", id=campaign_id, reason=str(error))
 
 
 @shared_task(name="training.run", acks_late=False)
@@ -13,3 +46,40 @@ def run(kind: str, pk: int) -> None:
     from training.pipeline.supervision import supervise
 
     supervise(kind, pk)
+
+
+@shared_task(name="training.answer", queue=QUESTION_QUEUE, soft_time_limit=120, time_limit=150)
+def answer(pk: int) -> None:
+    """What does the reward say of these texts?"""
+    from training.pipeline.asking import answer_question
+
+    answer_question(pk)
+
+
+@shared_task(name="training.freeze", soft_time_limit=1800, time_limit=1830)
+def freeze_labels(campaign_id: int) -> None:
+    """Freeze the current labels; the same labels give the same set."""
+    from annotation.models import Campaign
+    from training.datasets.frozen import freeze
+
+    freeze(Campaign.objects.get(pk=campaign_id))
+
+
+@shared_task(name="training.reconcile", soft_time_limit=60, time_limit=90)
+def reconcile() -> None:
+    """What is owed: runs that wait or lost their worker, rules whose time has come, withdrawn labels to erase."""
+    from training.pipeline.reconciling import settle
+
+    settle()
+    for kind, pk in _due():
+        if cache.add(f"training:{kind}:{pk}", 1, timeout=AGAIN):
+            run.apply_async((kind, pk), expires=AGAIN)
+    for pk in RewardQuestion.objects.filter(state=RewardQuestion.State.WAITING).values_list("id", flat=True)[:20]:
+        if cache.add(f"training:question:{pk}", 1, timeout=AGAIN):
+            answer.apply_async((pk,), expires=AGAIN)
+
+
+def _due() -> list[tuple[str, int]]:
+    from training.services.work import work_to_do
+
+    return list(work_to_do())

@@ -5,6 +5,7 @@ import traceback
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
@@ -17,8 +18,10 @@ from training.algorithms.config import TrainingConfig
 from training.algorithms.policy import Cancelled, OutOfMemory, TimeLimitReached
 from training.algorithms.run import PolicyResult, train
 from training.datasets.frozen import BrokenLabelSet, freeze
-from training.models import Policy, Run, Work
+from training.models import Generation, Policy, Run, Work
 from training.pipeline import preparation
+from training.pipeline.contrast import contrast
+from training.pipeline.generation import answer_prompts
 from training.pipeline.progress import LostHold, Progress
 from training.services import work as services
 
@@ -43,7 +46,8 @@ def perform(kind: str, *, code: uuid.UUID, holder: uuid.UUID, should_stop: Calla
         if isinstance(work, Run):
             train_run(work, holder=holder, should_stop=should_stop)
         else:
-            raise NotImplementedError(kind)
+            assert isinstance(work, Generation)
+            answer_prompts(work, holder=holder, should_stop=should_stop)
     except Cancelled:
         work.refresh_from_db()
         if work.is_cancel_asked:
@@ -70,7 +74,8 @@ def train_run(run: Run, *, holder: uuid.UUID, should_stop: Callable[[], bool]) -
     data = preparation.prepare(run, label_set=run.label_set, folder=folder)
     result = train(config_of(run), data, folder=folder, report=progress, should_stop=should_stop)
     progress.write()
-    store_policy(run, result, holder=holder)
+    both = contrast(config_of(run), data)
+    store_policy(run, result, both=both, holder=holder)
 
 
 def config_of(run: Run) -> TrainingConfig:
@@ -82,7 +87,7 @@ def config_of(run: Run) -> TrainingConfig:
 
 
 @transaction.atomic
-def store_policy(run: Run, result: PolicyResult, *, holder: uuid.UUID) -> Policy:
+def store_policy(run: Run, result: PolicyResult, *, both: dict[str, Any], holder: uuid.UUID) -> Policy:
     """The policy's row, and the run done, in one transaction; the folder was sealed and put in its place before."""
     if not services.finish(run, holder=holder, state=Work.State.DONE):
         raise LostHold
@@ -95,7 +100,7 @@ def store_policy(run: Run, result: PolicyResult, *, holder: uuid.UUID) -> Policy
             "digest": result.digest,
             "manifest": manifest,
             "certificate": manifest["certificate"] or {},
-            "evaluation": result.figures,
+            "evaluation": {**result.figures, "contrast": both},
             "samples": result.samples,
             "is_flagged": bool(run.label_set and run.label_set.tombstones),
         },

@@ -1,0 +1,188 @@
+"""Forms of the researcher's pages: what a run is told, when one starts, what is asked of a policy or of the reward."""
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from annotation.models import Campaign
+from training.algorithms.config import TrainingConfig
+from training.models import LabelSet, Policy, StartRule
+
+TINY = "tiny"
+METHODS = [
+    ("rerank", _("Rerank: choose among the given responses by the lower confidence bound")),
+    ("pessimistic_dpo", _("Pessimistic DPO: fine-tune a language model, taking off what is uncertain")),
+    ("rso", _("Gibbs: rejection sampling (RSO), then DPO")),
+    ("policy_gradient", _("Policy gradient with the lower bound as reward")),
+    ("dpo", _("Plain DPO (a control)")),
+    ("best_of_n", _("Plain best of n samples (a control)")),
+]
+LEARNING_RATES = {"tiny": 5e-4, "lora": 1e-4, "full": 5e-6}
+
+
+class ConfigForm(forms.Form):
+    """The settings of a run, with defaults that work: an empty field takes the default that fits the others."""
+
+    method = forms.ChoiceField(label=_("Method"), choices=METHODS, initial="rerank")
+    base_model = forms.CharField(
+        label=_("Base model"),
+        initial=TINY,
+        max_length=300,
+        help_text=_(
+            "“tiny” is a small untrained model made on the spot, to try the loop anywhere. Or a hub id such as "
+            "Qwen/Qwen3-0.6B, or a folder on the worker. Rerank needs none."
+        ),
+    )
+    delta = forms.FloatField(
+        label=_("Level of the confidence set"),
+        initial=0.1,
+        min_value=0.0001,
+        max_value=0.9999,
+        help_text=_("The set misses the true reward with at most this probability, asymptotically."),
+    )
+    radius = forms.FloatField(
+        label=_("Radius by hand"),
+        required=False,
+        min_value=0,
+        help_text=_("Instead of the level. 0 is the plain, greedy method."),
+    )
+    kl_weight = forms.FloatField(
+        label=_("Price of leaving the reference"),
+        initial=0.1,
+        min_value=1e-6,
+        help_text=_("DPO's temperature: larger stays closer to the base model."),
+    )
+    lora_rank = forms.IntegerField(
+        label=_("LoRA rank"), initial=0, min_value=0, max_value=1024, help_text=_("0 trains every weight.")
+    )
+    max_steps = forms.IntegerField(
+        label=_("Steps"), required=False, min_value=1, help_text=_("Empty: one pass over the labels.")
+    )
+    batch_size = forms.IntegerField(label=_("Batch"), initial=8, min_value=1, max_value=4096)
+    learning_rate = forms.FloatField(
+        label=_("Learning rate"),
+        required=False,
+        min_value=1e-12,
+        help_text=_("Empty: 5e-4 for tiny, 1e-4 with LoRA, else 5e-6."),
+    )
+    max_length = forms.IntegerField(
+        label=_("Tokens"),
+        initial=1024,
+        min_value=16,
+        help_text=_("Of prompt and response together; the byte-level tokenizer of “tiny” has one for each character."),
+    )
+    max_new_tokens = forms.IntegerField(label=_("Tokens of a generated response"), initial=64, min_value=1)
+    time_limit_minutes = forms.FloatField(
+        label=_("Time limit in minutes"), required=False, min_value=0, help_text=_("Empty: no limit.")
+    )
+    seed = forms.IntegerField(label=_("Seed"), initial=0, min_value=0)
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if not self.errors:
+            try:
+                cleaned["config"] = self._config(cleaned)
+            except ValueError as error:
+                raise forms.ValidationError(_("These settings do not go together: %s.") % error) from error
+        return cleaned
+
+    @property
+    def config(self) -> TrainingConfig:
+        config: TrainingConfig = self.cleaned_data["config"]
+        return config
+
+    def _config(self, cleaned: dict[str, Any]) -> TrainingConfig:
+        kind = "lora" if cleaned["lora_rank"] else "full"
+        if cleaned["base_model"] == TINY:
+            kind = "tiny"
+        return TrainingConfig(
+            method=cleaned["method"],
+            base_model=cleaned["base_model"].strip(),
+            delta=cleaned["delta"],
+            radius=cleaned["radius"],
+            kl_weight=cleaned["kl_weight"],
+            lora_rank=cleaned["lora_rank"],
+            max_steps=cleaned["max_steps"] or 0,
+            batch_size=cleaned["batch_size"],
+            learning_rate=cleaned["learning_rate"] or LEARNING_RATES[kind],
+            max_length=cleaned["max_length"],
+            max_new_tokens=cleaned["max_new_tokens"],
+            time_limit_seconds=(cleaned["time_limit_minutes"] or 0) * 60,
+            seed=cleaned["seed"],
+        )
+
+
+class StartRunForm(ConfigForm):
+    """A run by hand."""
+
+    label_set = forms.ModelChoiceField(
+        label=_("Labels"),
+        queryset=LabelSet.objects.none(),
+        required=False,
+        empty_label=_("All current labels, frozen when the run begins"),
+    )
+    parent = forms.ModelChoiceField(
+        label=_("Start from"),
+        queryset=Policy.objects.none(),
+        required=False,
+        empty_label=_("The base model"),
+        help_text=_("Or from a policy of an earlier run, in place of the base model."),
+    )
+    is_forced = forms.BooleanField(
+        label=_("Train even if some directions of the reward are barely labelled"), required=False
+    )
+
+    def __init__(self, *args: Any, campaign: Campaign, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        label_sets = self.fields["label_set"]
+        parents = self.fields["parent"]
+        assert isinstance(label_sets, forms.ModelChoiceField)
+        assert isinstance(parents, forms.ModelChoiceField)
+        label_sets.queryset = LabelSet.objects.filter(campaign=campaign, label_count__gt=0)
+        label_sets.label_from_instance = _name_of_label_set  # type: ignore[method-assign]
+        parents.queryset = Policy.objects.filter(campaign=campaign).exclude(run__method="rerank")
+        parents.label_from_instance = _name_of_policy  # type: ignore[method-assign]
+
+
+class RuleForm(ConfigForm):
+    """A run that starts by itself."""
+
+    kind = forms.ChoiceField(label=_("Start"), choices=StartRule.Kind.choices)
+    threshold = forms.FloatField(label=_("Threshold"), min_value=1e-9)
+    field_order = ["kind", "threshold", "method", "base_model"]
+
+
+class GenerateForm(forms.Form):
+    """New responses by a policy."""
+
+    prompts = forms.IntegerField(label=_("Prompts"), initial=20, min_value=1, max_value=100_000)
+    samples = forms.IntegerField(label=_("Responses to each"), initial=2, min_value=1, max_value=8)
+    seed = forms.IntegerField(label=_("Seed"), initial=0, min_value=0)
+
+
+class ResumeForm(forms.Form):
+    time_limit_minutes = forms.FloatField(required=False, min_value=0)
+
+
+class RewardForm(forms.Form):
+    """What does the reward say of these texts?"""
+
+    prompt = forms.CharField(label=_("Prompt"), widget=forms.Textarea(attrs={"rows": 4}), max_length=20_000)
+    first = forms.CharField(label=_("First response"), widget=forms.Textarea(attrs={"rows": 6}), max_length=20_000)
+    second = forms.CharField(label=_("Second response"), widget=forms.Textarea(attrs={"rows": 6}), max_length=20_000)
+    third = forms.CharField(
+        label=_("Third response"), widget=forms.Textarea(attrs={"rows": 4}), max_length=20_000, required=False
+    )
+
+    @property
+    def responses(self) -> list[str]:
+        return [self.cleaned_data[name] for name in ("first", "second", "third") if self.cleaned_data[name]]
+
+
+def _name_of_label_set(label_set: Any) -> str:
+    return f"{label_set.label_count} labels · {label_set.created_at:%Y-%m-%d %H:%M} · {label_set.short_digest}"
+
+
+def _name_of_policy(policy: Any) -> str:
+    return f"{policy.run.method} · {policy.created_at:%Y-%m-%d %H:%M} · {str(policy.code)[:8]}"

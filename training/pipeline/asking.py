@@ -1,0 +1,58 @@
+"""What the newest estimate says of a few texts, and how sure it is."""
+
+import numpy as np
+
+from activelearning.algorithms.features import Projection as Pca
+from activelearning.algorithms.features import render_text
+from activelearning.models import Estimate
+from activelearning.pipeline.embedding import open_encoder
+from activelearning.storage import read_arrays
+from training.algorithms.pessimism import ConfidenceSet, confidence_radius
+from training.models import RewardQuestion
+
+DELTA = 0.1
+
+
+def answer_question(pk: int) -> None:
+    """Fill in the answer of a waiting question; asked twice, it does nothing the second time."""
+    question = RewardQuestion.objects.filter(pk=pk, state=RewardQuestion.State.WAITING).first()
+    if question is None:
+        return
+    try:
+        answer = judge_texts(question)
+    except Exception as error:
+        RewardQuestion.objects.filter(pk=pk).update(
+            state=RewardQuestion.State.FAILED, reason=f"{type(error).__name__}: {error}"
+        )
+        raise
+    RewardQuestion.objects.filter(pk=pk).update(state=RewardQuestion.State.ANSWERED, answer=answer)
+
+
+def judge_texts(question: RewardQuestion) -> dict[str, object]:
+    """Mean and bounds (M12) of each response, measured from the mean of the responses given."""
+    estimate = Estimate.objects.filter(campaign=question.campaign).select_related("projection").order_by("-id")[0]
+    arrays = read_arrays(estimate.arrays)
+    theta, information = arrays["theta"], arrays.get("marginal_information", arrays["information"])
+    radius = confidence_radius(len(theta), delta=DELTA, ridge=estimate.ridge, theta_norm=float(np.linalg.norm(theta)))
+    confidence = ConfidenceSet(theta, information, radius)
+    prompt = {"role": "user", "content": question.prompt}
+    texts = [render_text([prompt, {"role": "assistant", "content": text}]) for text in question.responses]
+    vectors = open_encoder(estimate.projection.encoder).encode(texts)
+    phi = Pca(**read_arrays(estimate.projection.file))(vectors).astype(np.float64)
+    offsets = phi - phi.mean(axis=0)  # (k, d)
+    rows = zip(
+        confidence.means(offsets),
+        confidence.penalties(offsets),
+        confidence.lower(offsets),
+        confidence.upper(offsets),
+        strict=True,
+    )
+    return {
+        "responses": [
+            {"mean": float(mean), "penalty": float(penalty), "lower": float(lower), "upper": float(upper)}
+            for mean, penalty, lower, upper in rows
+        ],
+        "radius": radius,
+        "delta": DELTA,
+        "labels": estimate.label_count,
+    }

@@ -1,0 +1,62 @@
+"""A policy answers prompts: a few at a time, each few stored, so that a death loses one handful."""
+
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from django.conf import settings
+
+from training.algorithms import artifact
+from training.algorithms.config import TrainingConfig
+from training.algorithms.generation import generate
+from training.algorithms.language_model import inference_dtype, load_model, load_tokenizer
+from training.algorithms.policy import Cancelled
+from training.models import Generation, Work
+from training.pipeline.progress import LostHold
+from training.services import work as services
+from training.services.generations import add_responses, next_prompts
+
+HANDFUL = 8  # prompts between two writes
+
+
+def answer_prompts(generation: Generation, *, holder: uuid.UUID, should_stop: Callable[[], bool]) -> None:
+    """Generate until as many prompts are answered as were asked for, or none is left.
+
+    raises  artifact.Refused  the policy's folder is not what was recorded; Cancelled; LostHold
+    """
+    policy = generation.policy
+    folder = Path(settings.MEDIA_ROOT) / policy.folder
+    artifact.verify(folder, kind="policy", digest=policy.digest)
+    config = replace(TrainingConfig.from_json(policy.manifest["config"]), samples=max(2, generation.samples))
+    model = load_model(folder, dtype=inference_dtype(config))
+    tokenizer = load_tokenizer(folder)
+
+    def check(_metrics: Mapping[str, float | str] | None = None) -> None:
+        if should_stop():
+            raise Cancelled("the generation was cancelled")
+
+    while generation.step < generation.prompts:
+        check()
+        rows = next_prompts(generation, limit=min(HANDFUL, generation.prompts - generation.step))
+        if not rows:
+            break
+        prompts = [row.messages for row in rows]
+        seed = generation.seed * 100_003 + generation.step
+        written = generate(model, tokenizer, prompts, config=config, seed=seed, check=check)
+        texts = {row.pk: some[: generation.samples] for row, some in zip(rows, written, strict=True)}
+        responses, comparisons = add_responses(policy=policy, texts=texts, seed=generation.seed)
+        generation.step += len(rows)
+        generation.responses_added += responses
+        generation.comparisons_added += comparisons
+        services.advance(
+            generation, holder=holder, stage="Generating responses", step=generation.step, steps=generation.prompts
+        )
+        if not services.beat(
+            generation,
+            holder=holder,
+            responses_added=generation.responses_added,
+            comparisons_added=generation.comparisons_added,
+        ):
+            raise LostHold
+    services.finish(generation, holder=holder, state=Work.State.DONE)

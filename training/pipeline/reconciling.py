@@ -1,0 +1,35 @@
+"""What the beat looks after: start rules, and labels that were withdrawn after they were frozen."""
+
+import structlog
+
+from annotation.models import Campaign, Label
+from training.datasets.frozen import BrokenLabelSet, erase_withdrawn, withdrawn_labels
+from training.models import LabelSet, Policy
+from training.services.rules import start_due_runs
+
+logger = structlog.get_logger()
+
+
+def settle() -> None:
+    """Start the runs that rules ask for, and erase withdrawn labels from what was frozen."""
+    start_due_runs()
+    erase_everywhere()
+
+
+def erase_everywhere() -> int:
+    """Erase withdrawn labels from every label set that holds them, and flag the policies that learned from them."""
+    erased = 0
+    gone = Label.objects.filter(state=Label.State.WITHDRAWN).values("campaign")
+    for campaign in Campaign.objects.filter(pk__in=gone, label_sets__isnull=False).distinct():
+        for label_set in LabelSet.objects.filter(campaign=campaign):
+            if withdrawn_labels(campaign, label_set.last_label).count() == label_set.withdrawn_seen:
+                continue
+            try:
+                count = erase_withdrawn(label_set)
+            except BrokenLabelSet as error:
+                logger.error("label set is broken", label_set=label_set.pk, reason=str(error))
+                continue
+            if count:
+                Policy.objects.filter(run__label_set=label_set).update(is_flagged=True)
+            erased += count
+    return erased

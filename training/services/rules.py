@@ -1,0 +1,80 @@
+"""Start rules: a run begins by itself when there are enough labels, or they say enough."""
+
+from collections.abc import Iterator
+
+from django.utils.translation import gettext as _
+
+from activelearning.models import Estimate
+from annotation.models import Campaign
+from annotation.services.refusals import Refusal
+from training.algorithms.config import TrainingConfig
+from training.models import Run, StartRule, Work
+from training.services.runs import InvalidSettings, read_config, start_run
+
+
+def add_rule(*, campaign: Campaign, kind: str, threshold: float, config: TrainingConfig) -> StartRule:
+    """raises InvalidSettings for a threshold that could never, or would always, be met"""
+    if threshold <= 0:
+        raise InvalidSettings(_("A threshold lies above 0."))
+    if kind == StartRule.Kind.EVERY and threshold < 1:
+        raise InvalidSettings(_("A run every so many labels needs at least one label between two runs."))
+    return StartRule.objects.create(
+        campaign=campaign,
+        kind=kind,
+        threshold=threshold,
+        config=config.to_json(),
+        last_label_count=campaign.label_count if kind == StartRule.Kind.EVERY else 0,
+    )
+
+
+def switch_rule(*, rule: StartRule, is_active: bool) -> None:
+    StartRule.objects.filter(pk=rule.pk).update(is_active=is_active, refusal="")
+
+
+def start_due_runs() -> list[Run]:
+    """Start what the rules ask for, once each: whoever moved the rule's row forward by conditional UPDATE starts it.
+
+    A rule that is refused (a deficient design) keeps the reason and asks again when there are more labels.
+    """
+    started = []
+    for rule in due_rules():
+        taken = StartRule.objects.filter(
+            pk=rule.pk, is_active=True, last_label_count=rule.last_label_count, refusal=rule.refusal
+        ).update(last_label_count=rule.campaign.label_count, is_active=rule.kind == StartRule.Kind.EVERY)
+        if not taken:
+            continue
+        try:
+            started.append(
+                start_run(
+                    campaign=rule.campaign, config=read_config(rule.config), trigger=f"rule: {rule.get_kind_display()}"
+                )
+            )
+            StartRule.objects.filter(pk=rule.pk).update(refusal="")
+        except Refusal as refusal:
+            StartRule.objects.filter(pk=rule.pk).update(refusal=str(refusal), is_active=True)
+    return started
+
+
+def due_rules() -> Iterator[StartRule]:
+    """Active rules whose threshold is met, in campaigns where no run of a rule is under way."""
+    rules = StartRule.objects.filter(is_active=True).exclude(campaign__state=Campaign.State.ARCHIVED)
+    for rule in rules.select_related("campaign").order_by("id"):
+        is_new = rule.campaign.label_count > rule.last_label_count
+        busy = Run.objects.filter(campaign=rule.campaign, state__in=(Work.State.WAITING, Work.State.RUNNING))
+        if is_new and is_met(rule) and not busy.exists():
+            yield rule
+
+
+def is_met(rule: StartRule) -> bool:
+    labels = rule.campaign.label_count
+    if rule.kind == StartRule.Kind.LABELS:
+        return labels >= rule.threshold
+    if rule.kind == StartRule.Kind.EVERY:
+        return labels - rule.last_label_count >= rule.threshold
+    estimate = Estimate.objects.filter(campaign=rule.campaign).order_by("-id").first()
+    if estimate is None:
+        return False
+    if rule.kind == StartRule.Kind.LOG_DET:
+        return estimate.log_det >= rule.threshold
+    measured = Estimate.objects.filter(campaign=rule.campaign, certificate__isnull=False).order_by("-id").first()
+    return measured is not None and measured.certificate is not None and measured.certificate <= rule.threshold
