@@ -13,7 +13,8 @@ from django.db.models import Q
 from tqdm import tqdm
 
 from annotation.imports import SAMPLE, hub_source, run_import, start_source_import
-from annotation.models import Campaign, ImportJob
+from annotation.models import Campaign, ImportJob, User
+from annotation.services.campaigns import create_campaign
 
 PROBLEMS_SHOWN = 20
 
@@ -29,12 +30,13 @@ class Command(BaseCommand):
             "source",
             help="a file (.jsonl, .jsonl.gz, .json, .parquet), a folder, a hub id such as org/name, or `sample`",
         )
+        parser.add_argument("--new", action="store_true", help="make a draft campaign of that name if there is none")
         parser.add_argument("--split", help="the split of a hub set (default: train)")
         parser.add_argument("--config", help="the configuration of a hub set that has several")
         parser.add_argument("--revision", help="the revision of a hub set: a branch, a tag or a commit")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        campaign = find_campaign(options["campaign"])
+        campaign = make_campaign(options["campaign"]) if options["new"] else find_campaign(options["campaign"])
         source = str(SAMPLE) if options["source"] == "sample" else options["source"]
         if not Path(source).is_file():
             source = hub_source(source, config=options["config"], split=options["split"], revision=options["revision"])
@@ -67,6 +69,16 @@ def follow(job: ImportJob) -> ImportJob:
             bar.update(done - bar.n)
 
         return run_import(job.pk, on_progress=show)
+
+
+def make_campaign(name: str) -> Campaign:
+    """The campaign of that name, or a new draft that belongs to the first superuser. raises CommandError."""
+    if found := Campaign.objects.filter(name=name).first():
+        return found
+    owner = User.objects.filter(is_superuser=True).order_by("pk").first()
+    if owner is None:
+        raise CommandError("A campaign needs an owner: manage.py createsuperuser.")
+    return create_campaign(user=owner, name=name)
 
 
 def find_campaign(name: str) -> Campaign:
