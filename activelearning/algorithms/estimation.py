@@ -170,7 +170,7 @@ class _Corrected:
         if ball is not None and float(np.linalg.norm(theta + move)) > ball:
             return self.base.step(theta, gradient, bias_gradient, ball)
         if self.pairs:
-            length = float(np.sqrt(max(0.0, -(gradient @ move + bias_gradient @ bias_move))))
+            length = max(0.0, -float(gradient @ move) - float(bias_gradient @ bias_move)) ** 0.5
         return move, bias_move, length, False
 
 
@@ -254,7 +254,7 @@ def _solve(
         if not is_current and distance > max(SLOW * previous, tolerance):
             factor, passes, is_current = _Corrected(_Factor(problem.curvature(theta, bias))), passes + 1, True
             move, bias_move, distance, is_held = factor.step(theta, gradient, bias_gradient, problem.ball)
-        slope = float(gradient @ move + bias_gradient @ bias_move)
+        slope = float(gradient @ move) + float(bias_gradient @ bias_move)
         share = 1.0
         while True:
             new_theta, new_bias = theta + share * move, bias + share * bias_move

@@ -1,0 +1,130 @@
+"""Do the teachers agree, with one another and with themselves: Krippendorff's alpha, raw agreement, repeats."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import krippendorff
+import numpy as np
+
+from activelearning.algorithms.figures import Figure, bootstrap, proportion
+from activelearning.algorithms.types import Floats, Ints
+
+Scale = Literal["nominal", "ordinal"]
+
+VALUES = np.array([0.0, 0.5, 1.0])
+"""b preferred, a tie or both bad, a preferred: every outcome there is."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement between teachers on comparisons that two or more of them judged.
+
+    alpha        Krippendorff's alpha: 1 is perfect, 0 is chance, below 0 is worse than chance
+    raw          share of pairs of teachers, on the same comparison, who gave the same answer
+    comparisons  judged by two or more teachers
+    """
+
+    alpha: Figure
+    raw: Figure
+    comparisons: int
+
+
+def measure_agreement(
+    comparison: Ints,
+    outcome: Floats,
+    *,
+    generator: np.random.Generator,
+    level_of_measurement: Scale = "nominal",
+    level: float = 0.95,
+) -> Agreement:
+    """Agreement over one set of labels; one label a teacher and comparison (repeats are judged apart).
+
+    comparison            (n,) int64     which comparison a label is of
+    outcome               (n,) float64   0, 1/2 or 1, in the comparison's own order
+    level_of_measurement  "nominal": answers agree or not. "ordinal": a tie lies between the two preferences
+    intervals             by resampling comparisons, which are the independent units
+    raises                ValueError     an outcome that is none of the three
+    """
+    counts = answer_counts(comparison, outcome)  # (u, 3)
+    shared = counts[counts.sum(axis=1) >= 2]
+    if len(shared) == 0:
+        reason = "No comparison has answers of two teachers; raise the overlap limit or the share of control offers."
+        return Agreement(Figure.undefined(reason), Figure.undefined(reason), 0)
+    return Agreement(
+        alpha=_alpha_figure(shared, level_of_measurement, generator, level),
+        raw=_raw_figure(shared, generator, level),
+        comparisons=len(shared),
+    )
+
+
+def measure_by_category(
+    comparison: Ints, outcome: Floats, category: Ints, *, categories: int, generator: np.random.Generator
+) -> list[Agreement]:
+    """`measure_agreement` of each category's labels, in the categories' order."""
+    parts = [category == number for number in range(categories)]
+    return [measure_agreement(comparison[part], outcome[part], generator=generator) for part in parts]
+
+
+def measure_consistency(teacher: Ints, first: Floats, again: Floats, *, teachers: int) -> list[Figure]:
+    """Share of planned repeats, shown in mirrored order, that got the same answer: one figure for each teacher.
+
+    teacher       (r,) int64     who answered twice
+    first, again  (r,) float64   both outcomes in the comparison's own order, so that a mirrored order needs no undoing
+    """
+    reason = "This teacher has not answered a planned repeat yet."
+    same = (first == again).astype(np.float64)
+    counts = np.bincount(teacher, minlength=teachers)
+    sums = np.bincount(teacher, weights=same, minlength=teachers)
+    return [proportion(float(s), int(c), reason=reason) for s, c in zip(sums, counts, strict=True)]
+
+
+def answer_counts(comparison: Ints, outcome: Floats) -> Ints:
+    """(u, 3) how many teachers gave each answer to each comparison that has any."""
+    if not np.all(np.isin(outcome, VALUES)):
+        raise ValueError("An outcome is 0, 1/2 or 1.")
+    units, unit = np.unique(comparison, return_inverse=True)
+    cell = unit * 3 + np.searchsorted(VALUES, outcome)
+    return np.bincount(cell, minlength=3 * units.size).reshape(units.size, 3).astype(np.int64)
+
+
+def krippendorff_alpha(counts: Ints, *, level_of_measurement: Scale = "nominal") -> float | None:
+    """Alpha of answer counts by the krippendorff library; None where all answers are the same: nothing to explain."""
+    if np.count_nonzero(counts.sum(axis=0)) < 2:
+        return None
+    return float(
+        krippendorff.alpha(value_counts=counts, value_domain=VALUES, level_of_measurement=level_of_measurement)
+    )
+
+
+def raw_agreement(counts: Ints) -> float:
+    """Agreeing pairs of answers over all pairs of answers to the same comparison."""
+    totals = counts.sum(axis=1)
+    return float(np.sum(counts * (counts - 1)) / np.sum(totals * (totals - 1)))
+
+
+def _alpha_figure(shared: Ints, measurement: Scale, generator: np.random.Generator, level: float) -> Figure:
+    value = krippendorff_alpha(shared, level_of_measurement=measurement)
+    if value is None:
+        reason = "Every shared answer is the same, so alpha has no chance agreement to compare with; see raw agreement."
+        return Figure.undefined(reason, count=len(shared))
+    spread = bootstrap(
+        lambda rows: krippendorff_alpha(shared[rows], level_of_measurement=measurement),
+        len(shared),
+        generator=generator,
+        level=level,
+    )
+    if spread is None or len(shared) < 5:
+        return Figure(value, None, None, len(shared), "Fewer than 5 shared comparisons give no interval.")
+    return Figure(value, *spread, len(shared))
+
+
+def _raw_figure(shared: Ints, generator: np.random.Generator, level: float) -> Figure:
+    value = raw_agreement(shared)
+    if len(shared) < 5:
+        return Figure(value, None, None, len(shared), "Fewer than 5 shared comparisons give no interval.")
+    if value in (0.0, 1.0):  # every resample would say the same
+        share = proportion(value * len(shared), len(shared), level=level)
+        return Figure(value, share.low, share.high, len(shared))
+    ends = bootstrap(lambda rows: raw_agreement(shared[rows]), len(shared), generator=generator, level=level)
+    low, high = ends or (None, None)
+    return Figure(value, low, high, len(shared))

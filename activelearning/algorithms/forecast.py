@@ -1,0 +1,201 @@
+"""Where a campaign is going: its curves carried on with an interval, when to stop, and what the design saved.
+
+Each measure has the shape that theory gives it: log det grows as a multiple of log n, a standard error and the bound
+(M13) fall as a power of n, and accuracy nears its limit as 1 / sqrt(n). All three are straight lines in the right
+coordinates, fitted by least squares, with a prediction interval of Student's t. Neighbouring points of one campaign
+share labels, so the residuals' autocorrelation widens the interval. *Derived*; no paper's formula.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from scipy.stats import t as student
+
+from activelearning.algorithms.figures import Figure, bootstrap
+from activelearning.algorithms.information import log_det, uncertainties
+from activelearning.algorithms.types import Floats, Ints
+
+FEWEST = 5
+"""Points that a line and its spread need."""
+
+
+class Measure(StrEnum):
+    """What is forecast; the shape of the curve follows from it."""
+
+    LOG_DET = "log det of the information"
+    STANDARD_ERROR = "worst standard error of a reward difference"
+    BOUND = "bound on the policy's loss"
+    ACCURACY = "accuracy on held-out labels"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """A measure carried on to more labels.
+
+    labels            (t,) float64   the counts asked for
+    value, low, high  (t,) float64   expected value and prediction interval
+    """
+
+    measure: Measure
+    labels: Floats
+    value: Floats
+    low: Floats
+    high: Floats
+
+
+@dataclass(frozen=True)
+class StopAdvice:
+    """Whether the next labels are worth asking for.
+
+    should_stop  None where the curve is too short to say
+    change       expected improvement by the next labels, 0 or more in the measure's own unit, with its interval
+    reason       the sentence for the page
+    """
+
+    should_stop: bool | None
+    change: Figure
+    reason: str
+
+
+def worst_standard_error(design: Floats, information: Floats) -> float:
+    """max_i sqrt(z_i' V z_i), V the inverse information: the least certain reward difference among candidates.
+
+    design (m, d);  information (d, d), (M10) where rationality is estimated
+    """
+    return float(np.sqrt(np.max(uncertainties(design, information))))
+
+
+def forecast(measure: Measure, labels: Floats, values: Floats, at: Floats, *, level: float = 0.95) -> Forecast | None:
+    """Carry a curve on; None while it has fewer than five points.
+
+    labels  (p,) float64   label counts above 0 (or money: the axis is whatever is counted), rising
+    values  (p,) float64   the measure at them; above 0 for errors and bounds
+    at      (t,) float64   counts to forecast
+    raises  ValueError     shapes disagree, counts at or below 0, an error at or below 0
+    """
+    line = _fit_line(measure, labels, values)
+    if line is None:
+        return None
+    center, error, freedom = line(at)
+    reach = float(student.ppf(0.5 + level / 2, freedom)) * error
+    _, back = _coordinates(measure)
+    ends = back(center - reach), back(center + reach)
+    return Forecast(measure, at, back(center), np.minimum(*ends), np.maximum(*ends))
+
+
+def advise_stop(
+    measure: Measure, labels: Floats, values: Floats, *, following: int, threshold: float, level: float = 0.95
+) -> StopAdvice:
+    """Stop when the next labels are expected to move the measure by less than the threshold.
+
+    following  B, the labels that would be bought next
+    threshold  in the measure's own unit
+    """
+    now = float(labels[-1]) if len(labels) else 1.0
+    there = forecast(measure, labels, values, np.array([now, now + following]), level=level)
+    if there is None:
+        reason = f"The curve has {len(labels)} points; {FEWEST} are needed for a forecast."
+        return StopAdvice(None, Figure.undefined(reason, count=len(labels)), reason)
+    better = -1.0 if measure in (Measure.STANDARD_ERROR, Measure.BOUND) else 1.0
+    change = better * float(there.value[1] - there.value[0])
+    spread = _change_spread(measure, labels, values, there, level)
+    figure = Figure(max(change, 0.0), max(0.0, change - spread), max(0.0, change + spread), len(labels))
+    should_stop = change < threshold
+    verb = "less" if should_stop else "more"
+    reason = f"The next {following} labels should move the {measure.value} by {change:.3g}, {verb} than {threshold:g}."
+    return StopAdvice(should_stop, figure, reason)
+
+
+def design_saving(designed: Floats, control: Floats, *, generator: np.random.Generator, level: float = 0.95) -> Figure:
+    """How many control labels one designed label is worth: the D-efficiency of the designed arm over the control arm.
+
+        saving = [ det(H_designed / n_designed) / det(H_control / n_control) ]^(1/d)
+
+    With saving s, s n control labels have the log det of n designed ones. Rows are sqrt(w_t) z_t, w_t = rho^2 p (1-p)
+    at one and the same estimate for both arms, so that only the choice differs. Resampling labels gives the interval.
+
+    designed (n, d) float64, control (n', d) float64
+    """
+    width = designed.shape[1]
+    fewest = 2 * width
+    if min(len(designed), len(control)) < fewest:
+        reason = f"Each arm needs {fewest} labels for {width} features; they have {len(designed)} and {len(control)}."
+        return Figure.undefined(reason, count=len(designed) + len(control))
+
+    def ratio(left: Floats, right: Floats) -> float | None:
+        ends = []
+        for rows in (left, right):
+            information = rows.T @ rows / len(rows)
+            if np.linalg.matrix_rank(information, hermitian=True) < width:
+                return None
+            ends.append(log_det(information))
+        return float(np.exp((ends[0] - ends[1]) / width))
+
+    value = ratio(designed, control)
+    if value is None:
+        return Figure.undefined("The labels of an arm do not span the features yet.", count=len(control))
+    count = len(designed) + len(control)
+
+    def drawn(_: Ints) -> float | None:
+        left = designed[generator.integers(len(designed), size=len(designed))]
+        return ratio(left, control[generator.integers(len(control), size=len(control))])
+
+    low, high = bootstrap(drawn, count, generator=generator, level=level) or (None, None)
+    return Figure(value, low, high, count)
+
+
+Line = Callable[[Floats], tuple[Floats, Floats, int]]
+"""Counts to the line's height, its prediction error and the degrees of freedom."""
+
+
+def _coordinates(measure: Measure) -> tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]:
+    """What makes the curve a straight line, and the way back."""
+    if measure in (Measure.STANDARD_ERROR, Measure.BOUND):
+        return np.log, np.exp
+    if measure is Measure.ACCURACY:
+        return lambda y: y, lambda y: np.clip(y, 0.0, 1.0)
+    return lambda y: y, lambda y: y
+
+
+def _regressor(measure: Measure, labels: Floats) -> Floats:
+    return -1.0 / np.sqrt(labels) if measure is Measure.ACCURACY else np.log(labels)
+
+
+def _fit_line(measure: Measure, labels: Floats, values: Floats) -> Line | None:
+    if labels.shape != values.shape or not np.all(labels > 0):
+        raise ValueError("Every value needs a label count above 0.")
+    if measure in (Measure.STANDARD_ERROR, Measure.BOUND) and not np.all(values > 0):
+        raise ValueError("Errors and bounds are above 0.")
+    if len(labels) < FEWEST:
+        return None
+    x, y = _regressor(measure, labels), _coordinates(measure)[0](values)
+    matrix = np.column_stack([np.ones_like(x), x])
+    (start, slope), *_ = np.linalg.lstsq(matrix, y, rcond=None)
+    rest = y - start - slope * x
+    freedom = len(x) - 2
+    variance = float(rest @ rest) / freedom
+    square = float(rest @ rest)
+    follow = float(np.clip(rest[1:] @ rest[:-1] / square, 0.0, 0.9)) if square > 0 else 0.0
+    inflation = (1 + follow) / (1 - follow)  # fewer independent points than there are
+    gram = np.linalg.inv(matrix.T @ matrix)  # 2 by 2
+
+    def line(at: Floats) -> tuple[Floats, Floats, int]:
+        rows = np.column_stack([np.ones(len(at)), _regressor(measure, at)])
+        reach = variance * (1 + inflation * np.einsum("ij,jk,ik->i", rows, gram, rows))
+        return rows @ np.array([start, slope]), np.sqrt(reach), freedom
+
+    return line
+
+
+def _change_spread(measure: Measure, labels: Floats, values: Floats, there: Forecast, level: float) -> float:
+    """Half-width of the interval of the change: the slope's error, which both ends share."""
+    x, y = _regressor(measure, labels), _coordinates(measure)[0](values)
+    slope, start = np.polyfit(x, y, 1)
+    rest = y - start - slope * x
+    away = x - x.mean()
+    error = float(np.sqrt(rest @ rest / (len(x) - 2) / (away @ away)))
+    step = float(np.diff(_regressor(measure, there.labels))[0])
+    scale = float(there.value[1]) if measure in (Measure.STANDARD_ERROR, Measure.BOUND) else 1.0
+    return float(student.ppf(0.5 + level / 2, len(x) - 2)) * error * step * scale
