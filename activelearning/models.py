@@ -151,6 +151,10 @@ class Plan(models.Model):
     withdrawn = models.PositiveIntegerField(default=0)
     candidates = models.PositiveIntegerField(default=0)
     seconds = models.FloatField(default=0)
+    replay_asked_at = models.DateTimeField(null=True, blank=True)
+    replayed_at = models.DateTimeField(null=True, blank=True)
+    replay_is_same = models.BooleanField(null=True, blank=True)
+    """Whether choosing again from the stored inputs gave the same offers; null until somebody asked."""
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

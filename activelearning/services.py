@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 from django.db.models import Count, F, Q
 from django.utils import timezone
 
-from activelearning.models import EmbeddingProgress, Estimate, PlanLease, Projection
+from activelearning.models import EmbeddingProgress, Estimate, Plan, PlanLease, Projection
 from annotation.models import Campaign, Comparison, Offer
 from annotation.services.terms import labels_left, present_members
 
@@ -121,3 +121,8 @@ def stale_campaigns() -> tuple[list[int], list[int]]:
     embedding = [campaign.pk for campaign in campaigns if needs_embedding(campaign)]
     planning = [campaign.pk for campaign in campaigns.exclude(state=Campaign.State.DRAFT) if needs_planning(campaign)]
     return embedding, planning
+
+
+def ask_to_replay(*, plan: Plan) -> None:
+    """Forget what an earlier replay said: the page waits for the worker's answer."""
+    Plan.objects.filter(pk=plan.pk).update(replay_asked_at=timezone.now(), replayed_at=None, replay_is_same=None)

@@ -34,3 +34,10 @@ def reconcile() -> None:
         current_app.send_task("activelearning.replan", args=[campaign_id])
     for campaign_id in embedding:
         current_app.send_task("activelearning.embed", args=[campaign_id])
+
+
+@shared_task(name="activelearning.replay", soft_time_limit=110, time_limit=120)
+def replay(plan_id: int) -> None:
+    from activelearning.pipeline import store_replay
+
+    store_replay(plan_id)

@@ -2,6 +2,6 @@
 
 from activelearning.pipeline.embedding import embed
 from activelearning.pipeline.estimating import refit
-from activelearning.pipeline.replanning import replan, replay
+from activelearning.pipeline.replanning import replan, replay, store_replay
 
-__all__ = ["embed", "refit", "replan", "replay"]
+__all__ = ["embed", "refit", "replan", "replay", "store_replay"]

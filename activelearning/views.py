@@ -1,0 +1,196 @@
+"""The researcher's pages: how the estimate grows, what each teacher is worth, and why every offer was made."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+from uuid import UUID
+
+from celery import current_app
+from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.views import redirect_to_login
+from django.core.cache import cache
+from django.core.paginator import Paginator
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
+from django.shortcuts import get_object_or_404, redirect, render
+from django_htmx.middleware import HtmxDetails
+
+from activelearning import pictures
+from activelearning import progress as figures
+from activelearning.models import Estimate, OfferReason, Plan
+from activelearning.services import ask_to_replay
+from annotation.access import campaign_for
+from annotation.models import Campaign, Comparison, Offer, User
+from annotation.rendering import render_sides
+
+PAGE = 50
+PICTURE_SECONDS = 10
+"""Pictures of a campaign at work are drawn at most so often, however many look."""
+
+
+class HtmxRequest(HttpRequest):
+    htmx: HtmxDetails
+    user: User | AnonymousUser
+
+
+View = Callable[..., HttpResponseBase]
+
+
+def staff_page(*methods: str) -> Callable[[View], View]:
+    """Sign-in, then a role in the campaign, and only then the method: a stranger learns nothing."""
+
+    def wrap(view: View) -> View:
+        @wraps(view)
+        def answer(request: HtmxRequest, code: UUID, **arguments: Any) -> HttpResponseBase:
+            if not isinstance(request.user, User):
+                return redirect_to_login(request.get_full_path())
+            campaign = campaign_for(request.user, code=code)
+            if request.method not in methods:
+                return HttpResponseNotAllowed(methods)
+            return view(request, campaign, **arguments)
+
+        return answer
+
+    return wrap
+
+
+def page_or_fragment(request: HtmxRequest, name: str, context: dict[str, Any]) -> HttpResponse:
+    """`name.html`, or for htmx its fragment `_name.html`: both come from one context."""
+    fragment = f"activelearning/_{name}.html"
+    return render(request, fragment if request.htmx else f"activelearning/{name}.html", context)
+
+
+# Progress -------------------------------------------------------------------------------------------------------------
+
+
+@staff_page("GET")
+def progress(request: HtmxRequest, campaign: Campaign) -> HttpResponse:
+    estimate = Estimate.objects.filter(campaign=campaign).order_by("-id").first()
+    summary = cache.get_or_set(
+        f"progress-{campaign.pk}-{campaign.label_version}", lambda: figures.read_summary(campaign), PICTURE_SECONDS
+    )
+    context = {
+        "campaign": campaign,
+        "estimate": estimate,
+        "summary": summary,
+        "work": figures.read_work(campaign, estimate),
+        "features": figures.read_features(campaign),
+        "version": cache.get_or_set(f"pictures-{campaign.pk}", campaign.label_version, PICTURE_SECONDS),
+    }
+    return page_or_fragment(request, "progress", context)
+
+
+@staff_page("GET")
+def progress_plot(request: HtmxRequest, campaign: Campaign, name: str) -> HttpResponse:
+    draw = pictures.PROGRESS.get(name)
+    if draw is None:
+        raise Http404
+    return picture(request, campaign, name, lambda theme: draw(campaign, theme))
+
+
+def picture(request: HtmxRequest, campaign: Campaign, name: str, draw: Callable[[str], str]) -> HttpResponse:
+    """An SVG for the theme asked for, drawn at most every few seconds."""
+    theme = "dark" if request.GET.get("theme") == "dark" else "light"
+    key = f"picture-{campaign.pk}-{name}-{theme}-{request.GET.get('v', '')[:20]}"
+    response = HttpResponse(cache.get_or_set(key, lambda: draw(theme), PICTURE_SECONDS), content_type="image/svg+xml")
+    response["Cache-Control"] = f"private, max-age={PICTURE_SECONDS}"
+    # A picture styles itself; it can load nothing and run nothing.
+    response["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+    return response
+
+
+# Teachers -------------------------------------------------------------------------------------------------------------
+
+
+@staff_page("GET")
+def teachers(request: HtmxRequest, campaign: Campaign) -> HttpResponse:
+    context = {
+        "campaign": campaign,
+        "portraits": figures.read_portraits(campaign),
+        "agreement": figures.read_agreement(campaign),
+        "is_estimated": campaign.rationality_mode == Campaign.RationalityMode.ESTIMATED,
+    }
+    return page_or_fragment(request, "teachers", context)
+
+
+@staff_page("GET")
+def teacher_plot(request: HtmxRequest, campaign: Campaign, pseudonym: str) -> HttpResponse:
+    portrait = figures.read_portrait(campaign, pseudonym)
+    if portrait is None or not portrait.cells:
+        raise Http404
+    return picture(request, campaign, f"teacher-{pseudonym}", lambda theme: pictures.draw_teacher(portrait, theme))
+
+
+# Why ------------------------------------------------------------------------------------------------------------------
+
+
+@staff_page("GET")
+def offers(request: HtmxRequest, campaign: Campaign) -> HttpResponse:
+    asked = {name: request.GET.get(name, "") for name in ("arm", "state", "teacher")}
+    pages = Paginator(figures.find_offers(campaign, **asked), PAGE)
+    context = {
+        "campaign": campaign,
+        "page": pages.get_page(request.GET.get("page")),
+        "asked": asked,
+        "arms": Offer.Arm.choices,
+        "states": Offer.State.choices,
+    }
+    return page_or_fragment(request, "offers", context)
+
+
+@staff_page("GET")
+def offer(request: HtmxRequest, campaign: Campaign, offer: UUID) -> HttpResponse:
+    found = get_object_or_404(
+        Offer.objects.select_related("teacher", "comparison__conversation", "comparison__a", "comparison__b"),
+        campaign=campaign,
+        code=offer,
+    )
+    why = OfferReason.objects.filter(offer=found).select_related("plan", "estimate").first()
+    context = {
+        "campaign": campaign,
+        "offer": found,
+        "why": why,
+        "near": figures.read_runners_up(campaign, why),
+        "labels": found.labels.order_by("id"),
+        "sides": render_sides(found.comparison.conversation, [found.comparison.a, found.comparison.b]),
+    }
+    return render(request, "activelearning/offer.html", context)
+
+
+@staff_page("GET")
+def comparison_history(request: HtmxRequest, campaign: Campaign, comparison: int) -> HttpResponse:
+    found = get_object_or_404(
+        Comparison.objects.select_related("conversation", "a", "b"), campaign=campaign, pk=comparison
+    )
+    context = {
+        "campaign": campaign,
+        "comparison": found,
+        "events": figures.read_history(campaign, found.pk),
+        "judgements": found.judgements.order_by("id"),
+        "sides": render_sides(found.conversation, [found.a, found.b]),
+    }
+    return page_or_fragment(request, "comparison_history", context)
+
+
+# Plans ----------------------------------------------------------------------------------------------------------------
+
+
+@staff_page("GET")
+def plans(request: HtmxRequest, campaign: Campaign) -> HttpResponse:
+    pages = Paginator(Plan.objects.filter(campaign=campaign).select_related("estimate").order_by("-id"), PAGE)
+    context = {"campaign": campaign, "page": pages.get_page(request.GET.get("page"))}
+    return page_or_fragment(request, "plans", context)
+
+
+@staff_page("GET")
+def plan(request: HtmxRequest, campaign: Campaign, plan: UUID) -> HttpResponse:
+    found = get_object_or_404(Plan.objects.select_related("estimate"), campaign=campaign, code=plan)
+    reasons = found.reasons.select_related("offer__teacher", "offer__comparison").order_by("offer__rank", "offer_id")
+    return page_or_fragment(request, "plan", {"campaign": campaign, "plan": found, "reasons": reasons})
+
+
+@staff_page("POST")
+def replay_plan(request: HtmxRequest, campaign: Campaign, plan: UUID) -> HttpResponse:
+    found = get_object_or_404(Plan, campaign=campaign, code=plan)
+    ask_to_replay(plan=found)
+    current_app.send_task("activelearning.replay", args=[found.pk])
+    return redirect("plan", code=campaign.code, plan=found.code)
