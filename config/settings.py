@@ -218,6 +218,7 @@ CELERY_TASK_ROUTES = {
     "activelearning.embed": {"queue": "default"},  # minutes long: it must not stand before a plan
     "activelearning.*": {"queue": "plan"},
     "training.run": {"queue": "gpu"},
+    "training.answer": {"queue": "plan"},  # whose worker holds the encoder anyway
 }
 CELERY_BEAT_SCHEDULE = {
     "what is stale": {"task": "activelearning.reconcile", "schedule": 3.0, "options": {"expires": 3}},

@@ -9,7 +9,6 @@ from training.models import RewardQuestion
 log = structlog.get_logger(__name__)
 
 AGAIN = 10  # seconds before the beat asks once more for the same work
-QUESTION_QUEUE = "plan"  # the worker that holds the encoder for embedding anyway
 
 
 def ask_for_work(kind: str, pk: int) -> None:
@@ -48,7 +47,7 @@ def run(kind: str, pk: int) -> None:
     supervise(kind, pk)
 
 
-@shared_task(name="training.answer", queue=QUESTION_QUEUE, soft_time_limit=120, time_limit=150)
+@shared_task(name="training.answer", soft_time_limit=120, time_limit=150)
 def answer(pk: int) -> None:
     """What does the reward say of these texts?"""
     from training.pipeline.asking import answer_question

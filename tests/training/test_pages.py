@@ -1,0 +1,431 @@
+"""The researcher's pages: each works, refuses the wrong verb, and hides from strangers."""
+
+import io
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.urls import reverse
+
+from activelearning.models import Estimate, Projection
+from annotation.models import Campaign, Comparison, Label, Response, User
+from tests.conftest import add_conversations
+from tests.training.test_train_run import perform_now
+from training.algorithms.config import TrainingConfig
+from training.datasets.frozen import freeze
+from training.models import Generation, LabelSet, Policy, RewardQuestion, Run, RunMetric, StartRule, Work
+from training.services.generations import add_responses, author_of, start_generation
+from training.services.rules import add_rule, start_due_runs
+from training.services.runs import start_run
+
+FORM = {
+    "method": "rerank",
+    "base_model": "tiny",
+    "delta": "0.1",
+    "kl_weight": "0.1",
+    "lora_rank": "0",
+    "batch_size": "8",
+    "max_length": "256",
+    "max_new_tokens": "16",
+    "seed": "0",
+}
+
+
+@pytest.fixture
+def policy(labelled: Campaign) -> Policy:
+    perform_now(start_run(campaign=labelled, config=TrainingConfig(method="rerank"), is_forced=True))
+    return Policy.objects.get()
+
+
+def estimate_of(campaign: Campaign, *, smallest: float = 5.0, **more: Any) -> Estimate:
+    return Estimate.objects.create(
+        campaign=campaign,
+        projection=Projection.objects.filter(campaign=campaign).order_by("-id")[0],
+        label_version=1,
+        label_count=120,
+        ridge=1.0,
+        smallest_eigenvalue=smallest,
+        **{"log_det": 10.0, **more},
+    )
+
+
+@pytest.fixture
+def addresses(labelled: Campaign, policy: Policy) -> dict[str, tuple[str, str]]:
+    """Every URL of this room, with the verb that it answers."""
+    run, label_set = policy.run, policy.run.label_set
+    question = RewardQuestion.objects.create(campaign=labelled, prompt="Why?", responses=["a", "b"])
+    generation = Generation.objects.create(policy=policy, prompts=1)
+    rule = StartRule.objects.create(campaign=labelled, kind="labels", threshold=10, config=TrainingConfig().to_json())
+    here = {"code": labelled.code}
+    of_run, of_policy = here | {"run": run.code}, here | {"policy": policy.code}
+    assert label_set is not None
+    file = {"kind": "preferences", "format": "jsonl"}
+    return {
+        "runs": (reverse("runs", kwargs=here), "get"),
+        "start_rules": (reverse("start_rules", kwargs=here), "get"),
+        "switch_start_rule": (reverse("switch_start_rule", kwargs=here | {"rule": rule.pk}), "post"),
+        "run": (reverse("run", kwargs=of_run), "get"),
+        "run_plot": (reverse("run_plot", kwargs=of_run | {"name": "loss"}), "get"),
+        "run_cancel": (reverse("run_cancel", kwargs=of_run), "post"),
+        "run_resume": (reverse("run_resume", kwargs=of_run), "post"),
+        "lineage": (reverse("lineage", kwargs=here), "get"),
+        "policy": (reverse("policy", kwargs=of_policy), "get"),
+        "policy_download": (reverse("policy_download", kwargs=of_policy), "get"),
+        "policy_generate": (reverse("policy_generate", kwargs=of_policy), "post"),
+        "policy_plot": (reverse("policy_plot", kwargs=of_policy | {"name": "reliability"}), "get"),
+        "generation_cancel": (reverse("generation_cancel", kwargs=here | {"generation": generation.code}), "post"),
+        "exports": (reverse("exports", kwargs=here), "get"),
+        "export_labels": (reverse("export_labels", kwargs=here | file), "get"),
+        "download_label_set": (reverse("download_label_set", kwargs=here | {"label_set": label_set.pk}), "get"),
+        "export_label_set": (reverse("export_label_set", kwargs=here | {"label_set": label_set.pk} | file), "get"),
+        "reward": (reverse("reward", kwargs=here), "get"),
+        "reward_answer": (reverse("reward_answer", kwargs=here | {"question": question.code}), "get"),
+    }
+
+
+def test_every_page_answers_a_researcher_and_nobody_else(
+    addresses: dict[str, tuple[str, str]], researcher: User, bob: User, charlie: User, client: Client
+) -> None:
+    for name, (url, verb) in addresses.items():
+        client.logout()
+        found = getattr(client, verb)(url)
+        assert (found.status_code, found.url.split("?")[0]) == (302, reverse("account_login")), name
+        for stranger in (bob, charlie):
+            client.force_login(stranger)
+            assert getattr(client, verb)(url).status_code == 404, f"{name} shows itself to {stranger}"
+            assert client.delete(url).status_code == 404, f"{name} tells {stranger} that it exists"
+        client.force_login(researcher)
+        assert getattr(client, verb)(url).status_code in (200, 302, 422), name
+        assert client.delete(url).status_code == 405, name
+        if verb == "post":
+            assert client.get(url).status_code == 405, name
+
+
+def test_every_url_of_the_room_is_in_the_test_above(addresses: dict[str, tuple[str, str]]) -> None:
+    from training.urls import urlpatterns
+
+    assert {pattern.name for pattern in urlpatterns} == set(addresses)
+
+
+def test_another_campaigns_run_and_label_set_are_not_reached_through_ones_own(
+    policy: Policy, charlie: User, client: Client, addresses: dict[str, tuple[str, str]]
+) -> None:
+    from annotation.models import Role
+
+    own = Campaign.objects.create(name="Charlie's own", created_by=charlie)
+    Role.objects.create(campaign=own, user=charlie, name=Role.Name.ADMIN)
+    client.force_login(charlie)
+    for name, (url, verb) in addresses.items():
+        foreign = url.replace(str(policy.campaign.code), str(own.code))
+        if foreign.count("/") > 5 and name not in ("start_rules", "export_labels"):
+            assert getattr(client, verb)(foreign).status_code == 404, name
+
+
+def test_the_form_starts_a_run_and_tells_a_worker(
+    rosa_signed_in: Client, labelled: Campaign, sent_tasks: list[Any], django_capture_on_commit_callbacks: Any
+) -> None:
+    with django_capture_on_commit_callbacks(execute=True):
+        found = rosa_signed_in.post(reverse("runs", args=[labelled.code]), {**FORM, "method": "pessimistic_dpo"})
+    run = Run.objects.get()
+    assert found.url == reverse("run", args=[labelled.code, run.code])
+    assert run.config["learning_rate"] == 5e-4
+    assert run.config["encoder"] == "minilm"
+    assert run.started_by.username == "rosa"
+    assert ("training.run", ("run", run.pk)) in sent_tasks
+
+
+def test_a_deficient_design_is_refused_unless_forced(rosa_signed_in: Client, labelled: Campaign) -> None:
+    estimate_of(labelled, smallest=1.2)
+    url = reverse("runs", args=[labelled.code])
+    found = rosa_signed_in.post(url, FORM)
+    assert found.status_code == 422
+    assert b"barely labelled" in found.content
+    assert not Run.objects.exists()
+    assert rosa_signed_in.post(url, {**FORM, "is_forced": "on"}).status_code == 302
+    assert Run.objects.get().is_forced
+
+
+def test_without_labels_there_is_nothing_to_learn(campaign: Campaign, alice: User, client: Client) -> None:
+    client.force_login(alice)
+    found = client.post(reverse("runs", args=[campaign.code]), FORM)
+    assert found.status_code == 422
+    assert b"no labels to learn from" in found.content
+
+
+@pytest.mark.parametrize(("name", "value"), [("delta", "2"), ("max_length", "8"), ("batch_size", "0"), ("method", "x")])
+def test_settings_that_do_not_go_together_are_refused(
+    rosa_signed_in: Client, labelled: Campaign, name: str, value: str
+) -> None:
+    assert rosa_signed_in.post(reverse("runs", args=[labelled.code]), {**FORM, name: value}).status_code == 422
+    assert not Run.objects.exists()
+
+
+def test_the_run_page_follows_until_the_end(rosa_signed_in: Client, labelled: Campaign) -> None:
+    run = start_run(campaign=labelled, config=TrainingConfig(), is_forced=True)
+    Run.objects.filter(pk=run.pk).update(state=Work.State.RUNNING, stage="Training", step=3, steps=10)
+    RunMetric.objects.create(run=run, step=3, values={"loss": 0.6543, "tokens_per_second": 900.0})
+    url = reverse("run", args=[labelled.code, run.code])
+    page = rosa_signed_in.get(url).content.decode()
+    assert 'hx-trigger="every 3s"' in page
+    assert "Step 3 of 10" in page
+    assert "0.6543" in page
+    assert reverse("run_plot", args=[labelled.code, run.code, "loss"]) in page
+    fragment = rosa_signed_in.get(url, headers={"HX-Request": "true"}).content.decode()
+    assert fragment.lstrip().startswith('<div id="run"')
+    Run.objects.filter(pk=run.pk).update(state=Work.State.FAILED, reason="There is no room on the disk.")
+    page = rosa_signed_in.get(url).content.decode()
+    assert "There is no room on the disk." in page
+    assert "hx-trigger" not in page.split('id="run"')[1].split(">")[0]
+
+
+def test_cancelling_twice_and_cancelling_what_is_done_changes_nothing(
+    rosa_signed_in: Client, labelled: Campaign
+) -> None:
+    run = start_run(campaign=labelled, config=TrainingConfig(), is_forced=True)
+    url = reverse("run_cancel", args=[labelled.code, run.code])
+    for _ in range(2):
+        assert rosa_signed_in.post(url).status_code == 302
+        run.refresh_from_db()
+        assert run.state == Work.State.CANCELLED
+    Run.objects.filter(pk=run.pk).update(state=Work.State.DONE, is_cancel_asked=False)
+    rosa_signed_in.post(url)
+    run.refresh_from_db()
+    assert (run.state, run.is_cancel_asked) == (Work.State.DONE, False)
+
+
+def test_a_failed_run_is_resumed_with_more_time(rosa_signed_in: Client, labelled: Campaign) -> None:
+    run = start_run(campaign=labelled, config=TrainingConfig(time_limit_seconds=60), is_forced=True)
+    url = reverse("run_resume", args=[labelled.code, run.code])
+    rosa_signed_in.post(url, {"time_limit_minutes": "5"})
+    run.refresh_from_db()
+    assert run.config["time_limit_seconds"] == 60, "a waiting run is not one to resume"
+    Run.objects.filter(pk=run.pk).update(state=Work.State.FAILED, reason="Too slow.")
+    rosa_signed_in.post(url, {"time_limit_minutes": "5"})
+    run.refresh_from_db()
+    assert (run.state, run.reason, run.config["time_limit_seconds"]) == (Work.State.WAITING, "", 300)
+
+
+def test_the_policy_page_explains_the_certificate(rosa_signed_in: Client, policy: Policy) -> None:
+    page = rosa_signed_in.get(reverse("policy", args=[policy.campaign.code, policy.code])).content.decode()
+    assert "Regret is at most" in page
+    assert f"{policy.certificate['regret']:.3f}" in page
+    assert "Greedy" in page
+    assert policy.digest in page
+    assert policy.evaluation["contrast"]["pessimistic"]["regret"] <= policy.evaluation["contrast"]["greedy"]["regret"]
+
+
+def test_the_download_is_a_zip_of_what_the_manifest_names(
+    rosa_signed_in: Client, policy: Policy, tmp_path: Path
+) -> None:
+    from training.algorithms import artifact
+
+    found = rosa_signed_in.get(reverse("policy_download", args=[policy.campaign.code, policy.code]))
+    with zipfile.ZipFile(io.BytesIO(b"".join(found.streaming_content))) as archive:
+        assert archive.testzip() is None
+        archive.extractall(tmp_path / "out")
+    (folder,) = (tmp_path / "out").iterdir()
+    manifest = artifact.verify(folder, kind="policy", digest=policy.digest)
+    assert manifest["label_set"] == policy.run.label_set.digest
+
+
+def test_freezing_twice_gives_one_label_set(rosa_signed_in: Client, labelled: Campaign) -> None:
+    url = reverse("exports", args=[labelled.code])
+    for _ in range(2):
+        assert rosa_signed_in.post(url).status_code == 302
+    assert LabelSet.objects.get().created_by.username == "rosa"
+    assert LabelSet.objects.get().short_digest in rosa_signed_in.get(url).content.decode()
+
+
+def test_many_labels_are_frozen_by_a_worker(rosa_signed_in: Client, labelled: Campaign, sent_tasks: list[Any]) -> None:
+    Campaign.objects.filter(pk=labelled.pk).update(label_count=5001)
+    rosa_signed_in.post(reverse("exports", args=[labelled.code]))
+    assert ("training.freeze", (labelled.pk,)) in sent_tasks
+    assert not LabelSet.objects.exists()
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet", "csv"])
+@pytest.mark.parametrize("kind", ["preferences", "ties", "labels"])
+def test_downloads_stream_with_a_generated_name(
+    rosa_signed_in: Client, labelled: Campaign, kind: str, format: str
+) -> None:
+    label_set = freeze(labelled)
+    live = rosa_signed_in.get(reverse("export_labels", args=[labelled.code, kind, format]))
+    frozen = rosa_signed_in.get(reverse("export_label_set", args=[labelled.code, label_set.pk, kind, format]))
+    assert live.streaming
+    assert frozen.streaming
+    assert live["Content-Disposition"] == f'attachment; filename="{kind}.{format}"'
+    assert b"".join(live.streaming_content) == b"".join(frozen.streaming_content)
+
+
+def test_no_export_knows_a_name_of_a_person(rosa_signed_in: Client, labelled: Campaign, bob: User) -> None:
+    for kind in ("preferences", "ties", "labels"):
+        found = rosa_signed_in.get(reverse("export_labels", args=[labelled.code, kind, "jsonl"]))
+        text = b"".join(found.streaming_content).decode()
+        assert bob.email not in text
+        assert f'"{bob.username}"' not in text
+
+
+def test_an_unknown_kind_or_format_is_not_found(rosa_signed_in: Client, labelled: Campaign) -> None:
+    for kind, format in (("people", "jsonl"), ("labels", "pickle")):
+        assert rosa_signed_in.get(reverse("export_labels", args=[labelled.code, kind, format])).status_code == 404
+
+
+def test_a_rule_starts_one_run_and_no_second(labelled: Campaign) -> None:
+    Campaign.objects.filter(pk=labelled.pk).update(label_count=120)
+    estimate_of(labelled)
+    rule = add_rule(campaign=labelled, kind="labels", threshold=100, config=TrainingConfig(method="rerank"))
+    (run,) = start_due_runs()
+    assert run.trigger == "rule: At a number of labels"
+    Run.objects.update(state=Work.State.DONE)
+    Campaign.objects.filter(pk=labelled.pk).update(label_count=500)
+    assert start_due_runs() == []
+    rule.refresh_from_db()
+    assert not rule.is_active
+
+
+def test_a_rule_for_every_so_many_labels_starts_again(labelled: Campaign) -> None:
+    estimate_of(labelled)
+    Campaign.objects.filter(pk=labelled.pk).update(label_count=120)
+    labelled.refresh_from_db()
+    add_rule(campaign=labelled, kind="every", threshold=50, config=TrainingConfig(method="rerank"))
+    for count, expected in ((130, 0), (170, 1), (171, 0), (219, 0), (220, 1)):
+        Campaign.objects.filter(pk=labelled.pk).update(label_count=count)
+        assert len(start_due_runs()) == expected, count
+        Run.objects.update(state=Work.State.DONE)
+
+
+def test_a_refused_rule_says_why_and_asks_again_with_more_labels(labelled: Campaign) -> None:
+    Campaign.objects.filter(pk=labelled.pk).update(label_count=120)
+    estimate_of(labelled, smallest=1.0)
+    rule = add_rule(campaign=labelled, kind="labels", threshold=100, config=TrainingConfig(method="rerank"))
+    assert start_due_runs() == []
+    rule.refresh_from_db()
+    assert rule.is_active
+    assert "barely labelled" in rule.refusal
+    assert start_due_runs() == [], "nothing has changed"
+    Campaign.objects.filter(pk=labelled.pk).update(label_count=121)
+    estimate_of(labelled, smallest=9.0)
+    assert len(start_due_runs()) == 1
+
+
+@pytest.mark.parametrize(("kind", "threshold", "met"), [("log_det", 9, 1), ("log_det", 11, 0), ("certificate", 1.5, 1)])
+def test_rules_on_the_estimate(labelled: Campaign, kind: str, threshold: float, met: int) -> None:
+    Campaign.objects.filter(pk=labelled.pk).update(label_count=120)
+    estimate_of(labelled, log_det=10.0, certificate=1.4)
+    add_rule(campaign=labelled, kind=kind, threshold=threshold, config=TrainingConfig(method="rerank"))
+    assert len(start_due_runs()) == met
+
+
+def test_the_rules_page_adds_and_switches(rosa_signed_in: Client, labelled: Campaign) -> None:
+    url = reverse("start_rules", args=[labelled.code])
+    assert rosa_signed_in.post(url, {**FORM, "kind": "every", "threshold": "25"}).status_code == 302
+    rule = StartRule.objects.get()
+    rosa_signed_in.post(reverse("switch_start_rule", args=[labelled.code, rule.pk]), {"active": "no"})
+    rule.refresh_from_db()
+    assert not rule.is_active
+    assert rosa_signed_in.post(url, {**FORM, "kind": "every", "threshold": "0"}).status_code == 422
+
+
+def test_a_question_is_a_row_a_task_and_a_page_that_follows(
+    rosa_signed_in: Client, labelled: Campaign, sent_tasks: list[Any], django_capture_on_commit_callbacks: Any
+) -> None:
+    url = reverse("reward", args=[labelled.code])
+    texts = {"prompt": "How?", "first": "Like this.", "second": "No idea."}
+    assert b"no estimate yet" in rosa_signed_in.post(url, texts).content
+    estimate_of(labelled)
+    with django_capture_on_commit_callbacks(execute=True):
+        found = rosa_signed_in.post(url, texts)
+    question = RewardQuestion.objects.get()
+    assert ("training.answer", (question.pk,)) in sent_tasks
+    assert b'hx-trigger="every 1s"' in rosa_signed_in.get(found.url).content
+    RewardQuestion.objects.update(
+        state="answered",
+        answer={
+            "responses": [{"mean": 0.25, "lower": -0.5, "upper": 1.0}, {"mean": -0.25, "lower": -1.0, "upper": 0.5}],
+            "radius": 2.0,
+            "delta": 0.1,
+            "labels": 120,
+        },
+    )
+    page = rosa_signed_in.get(found.url).content.decode()
+    assert "0.250" in page
+    assert "hx-trigger" not in page.split('id="reward_answer"')[1].split(">")[0]
+
+
+def test_what_a_policy_writes_enters_the_pool_as_comparisons(policy: Policy) -> None:
+    campaign = policy.campaign
+    comparison = add_conversations(campaign, 1)[0]
+    before = Comparison.objects.filter(campaign=campaign).count()
+    known = comparison.a.messages[0]["content"]
+    texts = {comparison.conversation_id: ["A new answer.", "Another one.", "A new answer.", "  "]}
+    assert add_responses(policy=policy, texts=texts) == (2, 3)
+    written = Response.objects.filter(conversation=comparison.conversation, origin=Response.Origin.POLICY)
+    assert {response.author for response in written} == {author_of(policy)}
+    assert Comparison.objects.filter(campaign=campaign).count() == before + 3
+    campaign.refresh_from_db()
+    assert campaign.comparison_count == before + 3
+    assert add_responses(policy=policy, texts=texts) == (0, 0)
+    assert known not in {response.messages[0]["content"] for response in written}
+
+
+def test_a_reranker_cannot_write(rosa_signed_in: Client, policy: Policy) -> None:
+    url = reverse("policy_generate", args=[policy.campaign.code, policy.code])
+    found = rosa_signed_in.post(url, {"prompts": "2", "samples": "2", "seed": "0"})
+    assert found.status_code == 422
+    assert not Generation.objects.exists()
+    with pytest.raises(Exception, match="cannot write"):
+        start_generation(policy=policy, prompts=1, samples=1)
+
+
+def test_the_lineage_counts_what_people_said_of_a_policys_responses(
+    rosa_signed_in: Client, policy: Policy, teacher: Any
+) -> None:
+    from tests.training.conftest import answer
+
+    comparison = add_conversations(policy.campaign, 1)[0]
+    add_responses(policy=policy, texts={comparison.conversation_id: ["A new answer."]})
+    new = Comparison.objects.filter(b__author=author_of(policy)).get()
+    answer(new, teacher, choice="first", b_first=True)
+    page = rosa_signed_in.get(reverse("lineage", args=[policy.campaign.code])).content.decode()
+    assert "1 / 1" in page
+    assert Label.objects.filter(comparison=new).get().outcome == 0.0
+
+
+def test_a_withdrawal_is_erased_from_label_sets_and_flags_the_policy(rosa_signed_in: Client, policy: Policy) -> None:
+    from training.tasks import reconcile
+
+    Label.objects.filter(pk=Label.objects.order_by("id")[0].pk).update(state=Label.State.WITHDRAWN)
+    reconcile()
+    policy.refresh_from_db()
+    assert policy.is_flagged
+    assert len(policy.run.label_set.tombstones) == 1
+    page = rosa_signed_in.get(reverse("policy", args=[policy.campaign.code, policy.code])).content.decode()
+    assert "has withdrawn since" in page
+
+
+def test_the_beat_sends_what_waits_again(labelled: Campaign, sent_tasks: list[Any]) -> None:
+    from django.core.cache import cache
+
+    from training.tasks import reconcile
+
+    cache.clear()
+    run = start_run(campaign=labelled, config=TrainingConfig(), is_forced=True)
+    reconcile()
+    assert sent_tasks.count(("training.run", ("run", run.pk))) == 1
+    reconcile()
+    assert sent_tasks.count(("training.run", ("run", run.pk))) == 1, "not twice within a moment"
+
+
+def test_plots_are_pictures_of_the_numbers(rosa_signed_in: Client, labelled: Campaign) -> None:
+    run = start_run(campaign=labelled, config=TrainingConfig(), is_forced=True)
+    for step in range(1, 6):
+        RunMetric.objects.create(run=run, step=step, values={"loss": 1.0 / step, "note": "text"})
+    found = rosa_signed_in.get(reverse("run_plot", args=[labelled.code, run.code, "loss"]))
+    assert found["Content-Type"] == "image/svg+xml"
+    picture = found.content.decode()
+    assert picture.count("<circle") == 5
+    assert "<script" not in picture
+    assert "style=" not in picture
+    assert rosa_signed_in.get(reverse("run_plot", args=[labelled.code, run.code, "secret"])).status_code == 404
