@@ -242,7 +242,8 @@ def _solve(
 ) -> Estimate:
     """Chord and Newton steps from (theta, b); `hessian` None asks for a new one at once."""
     passes = 1
-    objective, loglik, gradient, bias_gradient = problem.value(theta, bias)
+    with np.errstate(invalid="ignore"):  # a row that is not finite is refused by name, two lines below
+        objective, loglik, gradient, bias_gradient = problem.value(theta, bias)
     if not np.isfinite(objective):
         raise ValueError("The design has entries that are not finite.")
     is_current = hessian is None
