@@ -50,7 +50,7 @@ def score(rows: Rows, running: RunningInformation, wanted: Ints | None = None) -
 
 
 def whitened_norms(design: Singles, whitener: Singles, lengths: Floats) -> tuple[Floats, Floats]:
-    """||W diag(z)||_F and ||W z|| of each row z, W lower triangular, `lengths` those of its columns. (n, d) -> 2 x (n,)"""
+    """||W diag(z)||_F and ||W z|| of every row z; W lower triangular with columns of these lengths. (n, d) -> 2 (n,)"""
     n, d = design.shape
     step = -(-d // STRIPS)
     rounding, root, ones = np.zeros(n), np.zeros(n), np.ones(step)

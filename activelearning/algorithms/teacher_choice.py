@@ -90,8 +90,8 @@ def drop_teacher(choice: Choice, teacher: int) -> None:
 def bucket_of(gap: float, bits: int) -> int:
     """Bucket of a gap: exponent and leading mantissa bits of the double, clamped at both ends."""
     place = (np.float64(gap).view(np.int64) >> (52 - bits)) - ((1023 + LOWEST[0]) << bits)
-    bucket: int = min(place + 1, ((LOWEST[1] - LOWEST[0]) << bits) + 1)
-    return max(0, bucket)
+    last = ((LOWEST[1] - LOWEST[0]) << bits) + 1
+    return 0 if place < 0 else last if place >= last else int(place) + 1
 
 
 @numba.njit(cache=True, nogil=True)
