@@ -10,6 +10,17 @@ from typing import Any, Self
 METHODS = ("rerank", "best_of_n", "dpo", "pessimistic_dpo", "rso", "policy_gradient")
 GENERATIVE = ("best_of_n", "dpo", "pessimistic_dpo", "rso", "policy_gradient")
 PRECISIONS = ("auto", "bf16", "float32")
+AT_LEAST_ZERO = (
+    "max_steps",
+    "warmup_steps",
+    "lora_rank",
+    "lora_alpha",
+    "reference_samples",
+    "evaluation_prompts",
+    "checkpoint_steps",
+    "time_limit_seconds",
+    "memory_limit_gib",
+)
 
 
 @dataclass(frozen=True)
@@ -92,21 +103,11 @@ class TrainingConfig:
             "schedule is linear, cosine or constant": self.schedule in ("linear", "cosine", "constant"),
             "max_length is at least 16 tokens": self.max_length >= 16,
             "max_new_tokens is at least 1 and leaves room in max_length": 1 <= self.max_new_tokens < self.max_length,
-            "lora_rank and lora_alpha are at least 0": self.lora_rank >= 0 and self.lora_alpha >= 0,
             f"precision is one of {', '.join(PRECISIONS)}": self.precision in PRECISIONS,
             "samples is at least 2": self.samples >= 2,
             "temperature is positive": self.temperature > 0,
             "checkpoint_seconds is positive": self.checkpoint_seconds > 0,
-            "counts and limits are at least 0": min(
-                self.max_steps,
-                self.warmup_steps,
-                self.reference_samples,
-                self.evaluation_prompts,
-                self.checkpoint_steps,
-                self.time_limit_seconds,
-                self.memory_limit_gib,
-            )
-            >= 0,
+            **{f"{name} is at least 0": getattr(self, name) >= 0 for name in AT_LEAST_ZERO},
         }
         broken = [rule for rule, holds in rules.items() if not holds]
         if broken:
