@@ -19,7 +19,7 @@ from activelearning.algorithms.features import Encoder, Projection
 from training.algorithms.pessimism import ConfidenceSet
 from training.algorithms.reward import Reward
 
-WORDS = "measure the river slowly and report what it carries down to the sea today because people asked".split()
+WORDS = ["measure", "the", "river", "slowly", "and", "report", "what", "it", "carries", "down", "to", "sea", "today"]
 
 
 def make_texts(count: int, *, seed: int = 0) -> list[str]:
