@@ -12,6 +12,7 @@ from django.contrib.auth.views import redirect_to_login
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils.cache import add_never_cache_headers
 from django.utils.translation import gettext as _
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
@@ -78,7 +79,9 @@ def desk_view(*methods: str) -> Callable[[DeskView], Callable[..., HttpResponse]
             desk = open_desk(request.user, code)
             if request.method not in methods:
                 return HttpResponseNotAllowed(methods)
-            return view(request, desk, **arguments)
+            response = view(request, desk, **arguments)
+            add_never_cache_headers(response)  # the back button asks again instead of showing an answered comparison
+            return response
 
         return answer
 

@@ -280,7 +280,7 @@ def test_an_answer_costs_the_same_queries_however_long_the_queue(
     offer = desk.get(url("desk", campaign)).context["offer"]
     answer(desk, campaign, offer)
     offer = held(campaign)
-    with django_assert_max_num_queries(36):
+    with django_assert_max_num_queries(24):
         answer(desk, campaign, offer)
 
 

@@ -1,0 +1,157 @@
+"""Nothing typed or chosen is lost: reloads, a lost network, an expired session, a server in trouble."""
+
+from collections.abc import Callable
+
+from django.contrib.sessions.models import Session
+from playwright.sync_api import Page, Route, expect
+
+from annotation.models import Campaign, Label, User
+from tests.browser.conftest import Visitor
+
+GUARD = 450  # ms, a little longer than the page's own guard against a second click
+
+
+def wait_for_prompt(page: Page, number: int) -> None:
+    expect(page.locator("#prompt")).to_contain_text(f"list number {number} ")
+    page.wait_for_timeout(GUARD)
+
+
+def test_a_draft_survives_a_reload_and_goes_with_its_answer(desk: Visitor, campaign: Campaign) -> None:
+    Campaign.objects.update(criteria=["helpful"])
+    page = desk.page
+    page.reload()
+    page.keyboard.press("r")
+    page.keyboard.type("Half a thought")
+    page.get_by_role("radio", name="Tie").check(force=True)
+    page.get_by_label("Flag for the admins").check()
+    page.reload()
+    expect(page.get_by_label("Reason (optional)")).to_have_value("Half a thought")
+    expect(page.get_by_role("radio", name="Tie")).to_be_checked()
+    expect(page.get_by_label("Flag for the admins")).to_be_checked()
+    page.wait_for_timeout(GUARD)
+    page.get_by_role("button", name="A is better: clearly").click()
+    wait_for_prompt(page, 1)
+    label = Label.objects.get()
+    assert (label.reason, label.criteria, label.is_flagged) == ("Half a thought", {"helpful": "tie"}, True)
+    expect(page.get_by_label("Reason (optional)")).to_have_value("")
+    assert page.evaluate("Object.keys(localStorage).filter((key) => key.startsWith('draft:')).length") == 0
+
+
+def test_an_answer_without_a_network_is_kept_and_sent_once_when_it_returns(
+    desk: Visitor, picture: Callable[..., None]
+) -> None:
+    page = desk.page
+    wait_for_prompt(page, 0)
+    desk.context.set_offline(True)
+    page.keyboard.press("3")
+    expect(page.get_by_text("Your answer is kept in this browser").first).to_be_visible()
+    picture(page)
+    expect(page.locator("#prompt")).to_contain_text("list number 0 ")
+    assert not Label.objects.exists()
+    desk.context.set_offline(False)
+    wait_for_prompt(page, 1)
+    label = Label.objects.get()
+    assert (label.choice, label.strength) == ("first", 1)
+    expect(page.get_by_text("Your answer is kept in this browser")).to_have_count(0)
+
+
+def test_an_answer_whose_confirmation_was_lost_is_not_doubled(desk: Visitor, live_server: object) -> None:
+    """The server stored it, the browser never heard: the retry is the same label."""
+    page = desk.page
+    wait_for_prompt(page, 0)
+
+    def lose_the_reply(route: Route) -> None:
+        route.fetch()
+        route.abort()
+
+    page.route("**/answer/", lose_the_reply, times=1)
+    page.keyboard.press("1")
+    expect(page.get_by_text("Your answer is kept in this browser").first).to_be_visible()
+    assert Label.objects.count() == 1
+    page.evaluate("window.dispatchEvent(new Event('online'))")
+    wait_for_prompt(page, 1)
+    assert Label.objects.count() == 1
+
+
+def test_a_kept_answer_is_sent_after_the_page_was_closed(desk: Visitor, campaign: Campaign) -> None:
+    page = desk.page
+    wait_for_prompt(page, 0)
+    desk.context.set_offline(True)
+    page.keyboard.press("1")
+    expect(page.get_by_text("Your answer is kept in this browser").first).to_be_visible()
+    page.close()
+    desk.context.set_offline(False)
+    later = desk.open()
+    later.goto(f"/desk/{campaign.code}/")
+    wait_for_prompt(later, 1)
+    assert Label.objects.get().strength == 3
+
+
+def test_an_answer_is_changed_before_it_was_sent(desk: Visitor) -> None:
+    page = desk.page
+    wait_for_prompt(page, 0)
+    desk.context.set_offline(True)
+    page.keyboard.press("1")
+    expect(page.get_by_text("Your answer is kept in this browser").first).to_be_visible()
+    page.keyboard.press("8")
+    page.wait_for_timeout(GUARD)
+    desk.context.set_offline(False)
+    wait_for_prompt(page, 1)
+    assert Label.objects.get().choice == "both_bad"
+
+
+def test_a_server_in_trouble_gets_the_answer_again(desk: Visitor) -> None:
+    page = desk.page
+    wait_for_prompt(page, 0)
+    page.route("**/answer/", lambda route: route.fulfill(status=503, body="down"), times=1)
+    page.keyboard.press("4")
+    expect(page.get_by_text("will be sent again in a few seconds").first).to_be_visible()
+    wait_for_prompt_within(page, 1)
+    assert Label.objects.get().choice == "tie"
+
+
+def wait_for_prompt_within(page: Page, number: int) -> None:
+    expect(page.locator("#prompt")).to_contain_text(f"list number {number} ", timeout=9_000)
+
+
+def test_an_expired_session_keeps_the_answer_until_after_the_sign_in(
+    desk: Visitor, campaign: Campaign, bob: User
+) -> None:
+    page = desk.page
+    wait_for_prompt(page, 0)
+    page.keyboard.press("r")
+    page.keyboard.type("Written before")
+    page.keyboard.press("Escape")
+    Session.objects.all().delete()
+    page.keyboard.press("7")
+    page.wait_for_url("**/account/login/**")
+    assert not Label.objects.exists()
+    page.fill("#id_login", "bob")
+    page.fill("#id_password", "correct horse")
+    page.get_by_role("button", name="Sign in", exact=True).click()
+    wait_for_prompt(page, 1)
+    label = Label.objects.get()
+    assert (label.choice, label.strength, label.reason) == ("second", 3, "Written before")
+
+
+def test_somebody_else_at_the_same_screen_sends_and_sees_nothing_of_it(
+    desk: Visitor, campaign: Campaign, dora_at_work: User
+) -> None:
+    page = desk.page
+    wait_for_prompt(page, 0)
+    page.keyboard.press("r")
+    page.keyboard.type("Bob's own words")
+    page.keyboard.press("Escape")
+    desk.context.set_offline(True)
+    page.keyboard.press("1")
+    expect(page.get_by_text("Your answer is kept in this browser").first).to_be_visible()
+    page.close()
+    desk.context.set_offline(False)
+    desk.context.clear_cookies()
+    desk.sign_in(dora_at_work)
+    hers = desk.open()
+    hers.goto(f"/desk/{campaign.code}/")
+    expect(hers.locator("#prompt")).to_be_visible()
+    hers.wait_for_timeout(800)
+    assert not Label.objects.exists()
+    assert "Bob's own words" not in hers.content()
