@@ -108,6 +108,10 @@ class Estimate(models.Model):
     worst_error = models.FloatField(null=True, blank=True)
     """Largest standard error of a reward difference over the pool; null where it was not computed this time."""
     smallest_eigenvalue = models.FloatField()
+    saving = models.FloatField(null=True, blank=True)
+    """Control labels that one designed label is worth; null where it was not measured this time."""
+    saving_low = models.FloatField(null=True, blank=True)
+    saving_high = models.FloatField(null=True, blank=True)
     cost = models.DecimalField(max_digits=12, decimal_places=4, default=0)
     seconds = models.FloatField(default=0)
     created_at = models.DateTimeField(auto_now_add=True)

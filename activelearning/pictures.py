@@ -4,20 +4,31 @@ from collections.abc import Callable
 
 import numpy as np
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
-from activelearning.plots import Line, draw_intervals, draw_lines
-from activelearning.progress import Portrait, read_curve
+from activelearning.algorithms.forecast import Measure
+from activelearning.plots import Line, draw_intervals, draw_lines, draw_reliability
+from activelearning.portraits import Portrait
+from activelearning.progress import (
+    Question,
+    measured,
+    read_calibration,
+    read_curve,
+    read_outlook,
+    read_scores,
+    running_accuracy,
+)
 from annotation.models import Campaign
 
 
-def draw_information(campaign: Campaign, theme: str) -> str:
+def draw_information(campaign: Campaign, question: Question, theme: str) -> str:
     curve = read_curve(campaign)
     return draw_lines(
         [Line(_("information"), curve.labels, curve.log_det)], x=_("labels"), y=_("nats of log det"), theme=theme
     )
 
 
-def draw_error(campaign: Campaign, theme: str) -> str:
+def draw_error(campaign: Campaign, question: Question, theme: str) -> str:
     curve = read_curve(campaign)
     return draw_lines(
         [Line(_("largest standard error"), curve.labels, curve.worst_error)],
@@ -27,7 +38,7 @@ def draw_error(campaign: Campaign, theme: str) -> str:
     )
 
 
-def draw_certificate(campaign: Campaign, theme: str) -> str:
+def draw_certificate(campaign: Campaign, question: Question, theme: str) -> str:
     curve = read_curve(campaign)
     return draw_lines(
         [Line(_("g / d of the labels so far"), curve.labels, curve.certificate)],
@@ -37,6 +48,47 @@ def draw_certificate(campaign: Campaign, theme: str) -> str:
         level=1.0,
         level_name=_("the D-optimal design"),
     )
+
+
+def draw_accuracy(campaign: Campaign, question: Question, theme: str) -> str:
+    scores = read_scores(campaign)
+    value, low, high = running_accuracy(scores)
+    line = Line(_("accuracy so far, 95 %"), np.arange(1, len(scores) + 1, dtype=np.float64), value, low, high)
+    return draw_lines(
+        [line], x=_("control labels"), y=_("share predicted right"), theme=theme, level=0.5, level_name=_("a coin")
+    )
+
+
+def draw_calibration(campaign: Campaign, question: Question, theme: str) -> str:
+    curve = read_calibration(campaign, read_scores(campaign)).curve
+    observed = [place.observed for place in curve]
+    return draw_reliability(
+        np.array([place.predicted for place in curve]),
+        np.array([figure.value for figure in observed], dtype=np.float64),
+        np.array([figure.low for figure in observed], dtype=np.float64),
+        np.array([figure.high for figure in observed], dtype=np.float64),
+        np.array([figure.count for figure in observed], dtype=np.float64),
+        x=_("predicted probability"),
+        y=_("share of labels"),
+        theme=theme,
+    )
+
+
+def draw_outlook(campaign: Campaign, question: Question, theme: str) -> str:
+    curve, scores = read_curve(campaign), read_scores(campaign)
+    labels, values = measured(curve, scores, question.measure)
+    lines = [Line(_("so far"), labels, values)]
+    ahead = read_outlook(campaign, curve, scores, question).forecast
+    if ahead is not None:
+        lines.append(Line(_("expected, 95 %"), ahead.labels, ahead.value, ahead.low, ahead.high, is_dashed=True))
+    return draw_lines(lines, x=_("labels"), y=str(AXES[question.measure]), theme=theme)
+
+
+AXES = {
+    Measure.STANDARD_ERROR: gettext_lazy("largest standard error"),
+    Measure.LOG_DET: gettext_lazy("nats of log det"),
+    Measure.ACCURACY: gettext_lazy("share predicted right"),
+}
 
 
 def draw_teacher(portrait: Portrait, theme: str) -> str:
@@ -51,8 +103,11 @@ def draw_teacher(portrait: Portrait, theme: str) -> str:
     )
 
 
-PROGRESS: dict[str, Callable[[Campaign, str], str]] = {
+PROGRESS: dict[str, Callable[[Campaign, Question, str], str]] = {
     "information": draw_information,
     "error": draw_error,
     "certificate": draw_certificate,
+    "accuracy": draw_accuracy,
+    "calibration": draw_calibration,
+    "outlook": draw_outlook,
 }

@@ -1,7 +1,7 @@
 """A plan as a pure choice: from frozen inputs to the same offers, whenever it is asked again.
 
-Nothing here reads a row or a clock. `pipeline.replan` gathers the inputs, stores them with the plan, and makes offers of
-what comes out; `pipeline.replay` reads them back and looks whether the same comes out.
+Nothing here reads a row or a clock. `pipeline.replan` gathers the inputs, stores them with the plan, and makes offers
+of what comes out; `pipeline.replay` reads them back and looks whether the same comes out.
 """
 
 import json
@@ -319,7 +319,7 @@ def still_pays(
 def runners_up(
     inputs: Inputs, pool: PoolRows, chosen: list[Chosen], *, open_rows: Ints
 ) -> list[tuple[list[tuple[int, float]], list[tuple[int, float]]]]:
-    """For each choice the next best teachers (index, gain) and comparisons (row, gain), gains before this plan's picks."""
+    """For each choice the next best teachers (index, gain) and comparisons (row, gain), before this plan's picks."""
     if not inputs.has_estimate or not chosen:
         return [([], []) for _ in chosen]
     pool = pool.until(inputs.last_comparison, inputs.last_response)

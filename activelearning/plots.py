@@ -1,4 +1,4 @@
-"""Pictures for the pages: SVG with its text as text, on a transparent ground, in the colours of the light or dark page."""
+"""Pictures for the pages: SVG with its text as text, on a transparent ground, in the colours of the page."""
 
 import io
 from collections.abc import Sequence
@@ -94,16 +94,16 @@ def draw_lines(
 def draw_reliability(
     predicted: Floats, observed: Floats, low: Floats, high: Floats, counts: Floats, *, x: str, y: str, theme: str
 ) -> str:
-    """Observed share against predicted probability, one point for each bin, its interval, and the diagonal. Axes (b,)."""
+    """Observed share against predicted probability: a point and an interval for each bin, the diagonal. Axes (b,)."""
     colours = THEMES[theme]
     figure, axes = _begin(colours, x=x, y=y, is_square=True)
-    axes.plot([0, 1], [0, 1], ":", color=colours.muted, linewidth=1.5)
+    axes.plot([0.5, 1], [0.5, 1], ":", color=colours.muted, linewidth=1.5)
     keep = counts > 0
     reach = np.clip(np.vstack([observed - low, high - observed])[:, keep], 0, 1)
     axes.errorbar(predicted[keep], observed[keep], yerr=reach, fmt="none", ecolor=colours.accent, elinewidth=1.5)
     size = 20 + 120 * counts[keep] / max(1.0, float(counts.max(initial=1)))
     axes.scatter(predicted[keep], observed[keep], s=size, color=colours.accent, zorder=3)
-    axes.set_xlim(0, 1)
+    axes.set_xlim(0.5, 1)
     axes.set_ylim(0, 1)
     return _finish(figure, axes, colours)
 

@@ -1,31 +1,25 @@
 """What the pages say of a campaign: statistics from rows, each with its interval and the reason where there is none."""
 
 import math
-from collections import Counter, defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 
 import numpy as np
-from django.db.models import Avg, Count, Max, Q, StdDev
+from django.db.models import Count, Max
+from django.utils.translation import gettext as _
 
-from activelearning.algorithms.types import Floats
-from activelearning.models import (
-    ControlScore,
-    EmbeddingProgress,
-    Estimate,
-    OfferReason,
-    Projection,
-    TeacherRationality,
-)
-from annotation.models import Campaign, Label, Offer, Teacher
+from activelearning.algorithms.calibration import Calibration, calibrate
+from activelearning.algorithms.figures import Figure, proportion
+from activelearning.algorithms.forecast import Forecast, Measure, StopAdvice, advise_stop, forecast
+from activelearning.algorithms.types import Floats, Ints
+from activelearning.models import ControlScore, EmbeddingProgress, Estimate, Projection
+from annotation.models import Campaign, Label, Offer
 from annotation.services.terms import present_members
 
 POINTS = 300
 """Estimates in a curve: as many as a picture can show."""
 RECENT = 50
-Z = 1.959964
 
 
 # The estimate over time -----------------------------------------------------------------------------------------------
@@ -72,43 +66,87 @@ def recent_gain(curve: Curve) -> float | None:
     return float((curve.log_det[-1] - curve.log_det[first]) / (curve.labels[-1] - curve.labels[first]))
 
 
+# Where it is going ----------------------------------------------------------------------------------------------------
+
+OUTLOOK_POINTS = 40
+"""Points behind a forecast, of the later part of the curve: the first labels have another shape."""
+
+
 @dataclass(frozen=True)
-class Savings:
-    """How many control labels tell as much as one designed label: ratio of mean gains, with its interval."""
+class Question:
+    """What a researcher asks of the future: which measure, how many more labels, and what is too little."""
 
-    ratio: float
-    low: float
-    high: float
-    designed: int
-    control: int
+    measure: Measure
+    following: int
+    threshold: float
 
 
-def read_savings(campaign: Campaign) -> Savings | None:
-    """Both arms' gains were computed at their plan, against the same H; None before ten answers in each arm.
+@dataclass(frozen=True)
+class Outlook:
+    """The answer: the forecast in labels and in money, and whether to stop."""
 
-    The interval is that of log ratio by the delta method. Offers of the spanning start are in it.
-    """
-    answered = OfferReason.objects.filter(
-        offer__campaign=campaign, offer__state=Offer.State.ANSWERED, gain__isnull=False
+    question: Question
+    forecast: Forecast | None
+    advice: StopAdvice
+    now: float | None
+    """The measure today."""
+    at_end: Figure | None
+    """What it should be after the following labels."""
+    cost: float | None
+    """Of the following labels, at what a label has cost so far."""
+
+
+MEASURES = {
+    "error": Measure.STANDARD_ERROR,
+    "information": Measure.LOG_DET,
+    "accuracy": Measure.ACCURACY,
+}
+THRESHOLDS = {Measure.STANDARD_ERROR: 0.02, Measure.LOG_DET: 0.5, Measure.ACCURACY: 0.005}
+
+
+def measured(curve: Curve, scores: "Scores", measure: Measure) -> tuple[Floats, Floats]:
+    """Label counts and values behind a forecast: the later three quarters of the labels. (p,), (p,)"""
+    if measure is Measure.ACCURACY:
+        return _accuracy_points(scores)
+    values = curve.log_det if measure is Measure.LOG_DET else curve.worst_error
+    keep = np.isfinite(values) & (curve.labels > 0)
+    if keep.any():
+        keep &= curve.labels >= curve.labels[keep][-1] / 4
+    places = np.flatnonzero(keep)
+    if len(places) > OUTLOOK_POINTS:
+        places = places[np.unique(np.linspace(0, len(places) - 1, OUTLOOK_POINTS).astype(int))]
+    return curve.labels[places], values[places]
+
+
+def _accuracy_points(scores: "Scores") -> tuple[Floats, Floats]:
+    """Control accuracy in up to ten stretches of at least ten labels, by the labels in the estimates that predicted."""
+    known = scores.labels > 0
+    labels, right = scores.labels[known], scores.right[known]
+    parts = (
+        [part for part in np.array_split(np.arange(len(labels)), min(10, len(labels) // 10)) if len(part)]
+        if (len(labels) >= 10)
+        else []
     )
-    found = {
-        row["offer__arm"]: row
-        for row in answered.order_by()
-        .values("offer__arm")
-        .annotate(mean=Avg("gain"), spread=StdDev("gain", sample=True), count=Count("id"))
-    }
-    designed, control = found.get(Offer.Arm.DESIGNED), found.get(Offer.Arm.CONTROL)
-    if designed is None or control is None or min(designed["count"], control["count"]) < 10 or control["mean"] <= 0:
+    return np.array([labels[part].mean() for part in parts]), np.array([right[part].mean() for part in parts])
+
+
+def read_outlook(campaign: Campaign, curve: Curve, scores: "Scores", question: Question) -> Outlook:
+    labels, values = measured(curve, scores, question.measure)
+    advice = advise_stop(question.measure, labels, values, following=question.following, threshold=question.threshold)
+    if not len(labels):
+        return Outlook(question, None, advice, None, None, _cost_of(campaign, question.following))
+    last = labels[-1]
+    ahead = forecast(question.measure, labels, values, np.linspace(last, last + question.following, 25))
+    end = None
+    if ahead is not None:
+        end = Figure(float(ahead.value[-1]), float(ahead.low[-1]), float(ahead.high[-1]), len(labels))
+    return Outlook(question, ahead, advice, float(values[-1]), end, _cost_of(campaign, question.following))
+
+
+def _cost_of(campaign: Campaign, labels: int) -> float | None:
+    if not campaign.label_count or not campaign.spent:
         return None
-    ratio = designed["mean"] / control["mean"]
-    error = math.sqrt(sum((arm["spread"] / arm["mean"]) ** 2 / arm["count"] for arm in (designed, control)))
-    return Savings(
-        ratio=ratio,
-        low=ratio * math.exp(-Z * error),
-        high=ratio * math.exp(Z * error),
-        designed=designed["count"],
-        control=control["count"],
-    )
+    return float(campaign.spent) / campaign.label_count * labels
 
 
 # The control arm ------------------------------------------------------------------------------------------------------
@@ -122,7 +160,13 @@ class Scores:
     outcome: Floats
     labels: Floats
     """Labels in the estimate that predicted."""
-    comparison: Sequence[int]
+    comparison: Ints
+
+    @property
+    def right(self) -> Floats:
+        """1 where the likelier response was chosen, 0 where not; a tie, or an even prediction, is half right."""
+        chosen = np.where(self.probability > 0.5, self.outcome, 1 - self.outcome)
+        return np.where(self.probability == 0.5, 0.5, chosen)
 
     def __len__(self) -> int:
         return len(self.probability)
@@ -135,8 +179,23 @@ def read_scores(campaign: Campaign) -> Scores:
         .order_by("label_id")
         .values_list("probability", "outcome", "label_count", "comparison_id")
     )
-    table = np.array([row[:3] for row in rows], dtype=np.float64).reshape(-1, 3)
-    return Scores(*table.T, comparison=[row[3] for row in rows])
+    table = np.array(rows, dtype=np.float64).reshape(-1, 4)
+    return Scores(table[:, 0], table[:, 1], table[:, 2], table[:, 3].astype(np.int64))
+
+
+def running_accuracy(scores: Scores) -> tuple[Floats, Floats, Floats]:
+    """Accuracy on all control labels so far, with Wilson's interval: value, low, high, each (n,)."""
+    counts = np.cumsum(scores.right)
+    found = [proportion(float(right), number + 1) for number, right in enumerate(counts)]
+    return (
+        np.array([figure.value for figure in found], dtype=np.float64),
+        np.array([figure.low for figure in found], dtype=np.float64),
+        np.array([figure.high for figure in found], dtype=np.float64),
+    )
+
+
+def read_calibration(campaign: Campaign, scores: Scores) -> Calibration:
+    return calibrate(scores.probability, scores.outcome, generator=np.random.default_rng(campaign.seed))
 
 
 # Work and money -------------------------------------------------------------------------------------------------------
@@ -215,236 +274,41 @@ def read_features(campaign: Campaign) -> Features:
     )
 
 
-# Teachers -------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One teacher's rationality in one category."""
-
-    category: str
-    value: float
-    low: float
-    high: float
-    labels: int
-
-    @property
-    def is_inverted(self) -> bool:
-        """The whole interval lies below 0: answers the wrong way round."""
-        return self.high < 0
-
-    @property
-    def is_guess(self) -> bool:
-        """0, a coin flip, lies in the interval."""
-        return self.low <= 0 <= self.high
-
-
-@dataclass
-class Portrait:
-    """What is known of one teacher in one campaign."""
-
-    teacher: Teacher
-    cells: list[Cell] = field(default_factory=list)
-    bias: float | None = None
-    bias_low: float | None = None
-    bias_high: float | None = None
-    labels: int = 0
-    ties: int = 0
-    seconds: float | None = None
-    """Median from shown to answered."""
-    offers: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def is_inverted(self) -> bool:
-        return any(cell.is_inverted for cell in self.cells)
-
-    @property
-    def has_position_bias(self) -> bool:
-        """The interval of the pull to the first-shown response leaves 0 out."""
-        return self.bias_low is not None and self.bias_high is not None and not self.bias_low <= 0 <= self.bias_high
-
-    @property
-    def tie_share(self) -> float | None:
-        return self.ties / self.labels if self.labels else None
-
-    @property
-    def tie_percent(self) -> float:
-        return 100 * (self.tie_share or 0.0)
-
-    @property
-    def offers_named(self) -> list[tuple[str, int]]:
-        return [(str(state.label), self.offers[state]) for state in Offer.State if state in self.offers]
-
-
-def read_portraits(campaign: Campaign) -> list[Portrait]:
-    """Every teacher with an offer in the campaign, most labels first."""
-    offers: dict[int, dict[str, int]] = defaultdict(dict)
-    counted = Offer.objects.filter(campaign=campaign).order_by().values_list("teacher_id", "state")
-    for teacher, state, count in counted.annotate(count=Count("id")):
-        offers[teacher][state] = count
-    found = {
-        teacher.pk: Portrait(teacher, offers=offers[teacher.pk]) for teacher in Teacher.objects.in_bulk(offers).values()
-    }
-    seconds: dict[int, list[float]] = defaultdict(list)
-    labels = Label.objects.filter(campaign=campaign, state=Label.State.CURRENT)
-    for teacher, choice, took in labels.values_list("teacher_id", "choice", "seconds"):
-        portrait = found[teacher]
-        portrait.labels += 1
-        portrait.ties += choice in (Label.Choice.TIE, Label.Choice.BOTH_BAD)
-        seconds[teacher].append(took)
-    for teacher, took in seconds.items():
-        found[teacher].seconds = float(np.median(took))
-    for row in TeacherRationality.objects.filter(campaign=campaign).order_by("category"):
-        portrait = found[row.teacher_id]
-        portrait.cells.append(
-            Cell(row.category, row.value, row.value - Z * row.error, row.value + Z * row.error, row.label_count)
-        )
-        portrait.bias = row.bias
-        portrait.bias_low, portrait.bias_high = row.bias - Z * row.bias_error, row.bias + Z * row.bias_error
-    return sorted(found.values(), key=lambda portrait: (-portrait.labels, portrait.teacher.pseudonym))
-
-
-# Agreement ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Judgements:
-    """Current labels of one category as (comparison, teacher, outcome of the pair); repeats stand apart."""
-
-    category: str
-    comparison: list[int]
-    teacher: list[int]
-    outcome: list[float]
-
-
-def read_judgements(campaign: Campaign) -> list[Judgements]:
-    """By category, every teacher's first answer to every comparison: repeats are about consistency, not agreement."""
-    rows = (
-        Label.objects.filter(campaign=campaign, state=Label.State.CURRENT)
-        .exclude(arm__in=(Offer.Arm.REPEAT, Offer.Arm.TUTORIAL))
-        .select_related("comparison")
-        .order_by("id")
-    )
-    found: dict[str, Judgements] = {}
-    for label in rows.only("choice", "b_first", "teacher_id", "comparison__category", "comparison_id"):
-        category = label.comparison.category
-        entry = found.setdefault(category, Judgements(category, [], [], []))
-        entry.comparison.append(label.comparison_id)
-        entry.teacher.append(label.teacher_id)
-        entry.outcome.append(label.outcome)
-    return [found[name] for name in sorted(found)]
-
-
-def read_repeats(campaign: Campaign) -> dict[int, list[tuple[float, float]]]:
-    """By teacher: (first answer, answer to the mirrored repeat), as outcomes of the pair."""
-    repeats = Label.objects.filter(campaign=campaign, state=Label.State.CURRENT, arm=Offer.Arm.REPEAT)
-    pairs = set(repeats.values_list("teacher_id", "comparison_id"))
-    if not pairs:
-        return {}
-    firsts = {
-        (label.teacher_id, label.comparison_id): label.outcome
-        for label in Label.objects.filter(
-            campaign=campaign, state=Label.State.CURRENT, comparison_id__in={comparison for _, comparison in pairs}
-        ).exclude(arm__in=(Offer.Arm.REPEAT, Offer.Arm.TUTORIAL))
-    }
-    found: dict[int, list[tuple[float, float]]] = defaultdict(list)
-    for label in repeats.order_by("id"):
-        first = firsts.get((label.teacher_id, label.comparison_id))
-        if first is not None:
-            found[label.teacher_id].append((first, label.outcome))
-    return dict(found)
-
-
-# One comparison -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Event:
-    """One offer of a comparison, its reason, and the answers that were given to it, oldest first."""
-
-    offer: Offer
-    why: OfferReason | None
-    labels: list[Label]
-
-
-def read_history(campaign: Campaign, comparison_id: int) -> list[Event]:
-    offers = (
-        Offer.objects.filter(campaign=campaign, comparison_id=comparison_id)
-        .select_related("teacher", "why__plan", "why__estimate")
-        .prefetch_related("labels")
-        .order_by("id")
-    )
-    return [
-        Event(
-            offer=offer,
-            why=getattr(offer, "why", None),
-            labels=sorted(offer.labels.all(), key=lambda label: label.pk),
-        )
-        for offer in offers
-    ]
-
-
-def find_offers(campaign: Campaign, *, arm: str = "", state: str = "", teacher: str = "") -> Any:
-    """Offers, newest first, with what their table shows."""
-    which = Q(campaign=campaign)
-    if arm in Offer.Arm.values:
-        which &= Q(arm=arm)
-    if state in Offer.State.values:
-        which &= Q(state=state)
-    if teacher:
-        which &= Q(teacher__pseudonym=teacher)
-    return Offer.objects.filter(which).select_related("teacher", "comparison", "why").order_by("-id")
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    """A teacher or comparison that came next, and what it would have brought."""
-
-    teacher: str
-    comparison: int | None
-    gain: float
-
-
-def read_runners_up(campaign: Campaign, why: OfferReason | None) -> dict[str, list[Neighbour]]:
-    rows = why.runners_up if why is not None else []
-    found = [Neighbour(row.get("teacher", ""), row.get("comparison"), float(row["gain"])) for row in rows]
-    return {
-        "teachers": [row for row in found if row.comparison is None],
-        "comparisons": [row for row in found if row.comparison is not None],
-    }
-
-
-def read_portrait(campaign: Campaign, pseudonym: str) -> Portrait | None:
-    return next((row for row in read_portraits(campaign) if row.teacher.pseudonym == pseudonym), None)
-
-
-# The page of progress -------------------------------------------------------------------------------------------------
+# The page -------------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Summary:
-    """The numbers at the head of the progress page; None where there is not enough to say."""
+    """The numbers of the progress page; None where there is not enough to say."""
 
     recent_gain: float | None
     worst_error: float | None
     certificate: float | None
-    savings: Savings | None
+    saving: Figure
+    calibration: Calibration
+    outlook: Outlook
 
 
-def read_summary(campaign: Campaign) -> Summary:
-    curve = read_curve(campaign)
+def read_summary(campaign: Campaign, question: Question) -> Summary:
+    curve, scores = read_curve(campaign), read_scores(campaign)
     return Summary(
         recent_gain=recent_gain(curve),
         worst_error=_last(curve.worst_error),
         certificate=_last(curve.certificate),
-        savings=read_savings(campaign),
+        saving=read_saving(campaign),
+        calibration=read_calibration(campaign, scores),
+        outlook=read_outlook(campaign, curve, scores, question),
     )
+
+
+def read_saving(campaign: Campaign) -> Figure:
+    """What one designed label is worth in control labels, as the worker measured it last."""
+    row = Estimate.objects.filter(campaign=campaign, saving__isnull=False).order_by("-id").first()
+    if row is None:
+        return Figure.undefined(_("Known once each arm has twice as many labels as there are dimensions."))
+    return Figure(row.saving, row.saving_low, row.saving_high, row.label_count)
 
 
 def _last(values: Floats) -> float | None:
     known = values[np.isfinite(values)]
     return float(known[-1]) if len(known) else None
-
-
-def read_agreement(campaign: Campaign) -> list[Any]:
-    return []

@@ -1,8 +1,10 @@
 """The researcher's pages: how the estimate grows, what each teacher is worth, and why every offer was made."""
 
+import hashlib
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID
 
 from celery import current_app
@@ -15,14 +17,20 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django_htmx.middleware import HtmxDetails
 
 from activelearning import pictures
-from activelearning import progress as figures
+from activelearning.forms import OutlookForm
 from activelearning.models import Estimate, OfferReason, Plan
+from activelearning.portraits import read_agreement, read_portrait, read_portraits
+from activelearning.progress import read_features, read_summary, read_work
+from activelearning.reasons import find_offers, read_history, read_runners_up
 from activelearning.services import ask_to_replay
 from annotation.access import campaign_for
 from annotation.models import Campaign, Comparison, Offer, User
 from annotation.rendering import render_sides
 
 PAGE = 50
+SUMMARY_SECONDS = 3
+AGREEMENT_SECONDS = 30
+"""Resampling takes its time: agreement is measured at most so often."""
 PICTURE_SECONDS = 10
 """Pictures of a campaign at work are drawn at most so often, however many look."""
 
@@ -65,15 +73,19 @@ def page_or_fragment(request: HtmxRequest, name: str, context: dict[str, Any]) -
 @staff_page("GET")
 def progress(request: HtmxRequest, campaign: Campaign) -> HttpResponse:
     estimate = Estimate.objects.filter(campaign=campaign).order_by("-id").first()
+    form = OutlookForm(request.GET)
+    question = form.question()
     summary = cache.get_or_set(
-        f"progress-{campaign.pk}-{campaign.label_version}", lambda: figures.read_summary(campaign), PICTURE_SECONDS
+        f"progress-{campaign.pk}-{question}", lambda: read_summary(campaign, question), SUMMARY_SECONDS
     )
     context = {
         "campaign": campaign,
         "estimate": estimate,
+        "form": form,
+        "question": question,
         "summary": summary,
-        "work": figures.read_work(campaign, estimate),
-        "features": figures.read_features(campaign),
+        "work": read_work(campaign, estimate),
+        "features": read_features(campaign),
         "version": cache.get_or_set(f"pictures-{campaign.pk}", campaign.label_version, PICTURE_SECONDS),
     }
     return page_or_fragment(request, "progress", context)
@@ -84,13 +96,15 @@ def progress_plot(request: HtmxRequest, campaign: Campaign, name: str) -> HttpRe
     draw = pictures.PROGRESS.get(name)
     if draw is None:
         raise Http404
-    return picture(request, campaign, name, lambda theme: draw(campaign, theme))
+    question = OutlookForm(request.GET).question()
+    return picture(request, campaign, f"{name}-{question}", lambda theme: draw(campaign, question, theme))
 
 
 def picture(request: HtmxRequest, campaign: Campaign, name: str, draw: Callable[[str], str]) -> HttpResponse:
     """An SVG for the theme asked for, drawn at most every few seconds."""
     theme = "dark" if request.GET.get("theme") == "dark" else "light"
-    key = f"picture-{campaign.pk}-{name}-{theme}-{request.GET.get('v', '')[:20]}"
+    key = f"picture-{campaign.pk}-{name}-{theme}"
+    key = hashlib.sha256(f"{key}-{request.GET.get('v', '')}".encode()).hexdigest()
     response = HttpResponse(cache.get_or_set(key, lambda: draw(theme), PICTURE_SECONDS), content_type="image/svg+xml")
     response["Cache-Control"] = f"private, max-age={PICTURE_SECONDS}"
     # A picture styles itself; it can load nothing and run nothing.
@@ -105,8 +119,10 @@ def picture(request: HtmxRequest, campaign: Campaign, name: str, draw: Callable[
 def teachers(request: HtmxRequest, campaign: Campaign) -> HttpResponse:
     context = {
         "campaign": campaign,
-        "portraits": figures.read_portraits(campaign),
-        "agreement": figures.read_agreement(campaign),
+        "portraits": read_portraits(campaign),
+        "agreement": cache.get_or_set(
+            f"agreement-{campaign.pk}-{campaign.label_version}", lambda: read_agreement(campaign), AGREEMENT_SECONDS
+        ),
         "is_estimated": campaign.rationality_mode == Campaign.RationalityMode.ESTIMATED,
     }
     return page_or_fragment(request, "teachers", context)
@@ -114,7 +130,7 @@ def teachers(request: HtmxRequest, campaign: Campaign) -> HttpResponse:
 
 @staff_page("GET")
 def teacher_plot(request: HtmxRequest, campaign: Campaign, pseudonym: str) -> HttpResponse:
-    portrait = figures.read_portrait(campaign, pseudonym)
+    portrait = read_portrait(campaign, pseudonym)
     if portrait is None or not portrait.cells:
         raise Http404
     return picture(request, campaign, f"teacher-{pseudonym}", lambda theme: pictures.draw_teacher(portrait, theme))
@@ -126,9 +142,12 @@ def teacher_plot(request: HtmxRequest, campaign: Campaign, pseudonym: str) -> Ht
 @staff_page("GET")
 def offers(request: HtmxRequest, campaign: Campaign) -> HttpResponse:
     asked = {name: request.GET.get(name, "") for name in ("arm", "state", "teacher")}
-    pages = Paginator(figures.find_offers(campaign, **asked), PAGE)
+    pages = Paginator(find_offers(campaign, **asked), PAGE)
     context = {
         "campaign": campaign,
+        "query": urlencode({name: value for name, value in asked.items() if value} | {"page": ""}).removesuffix(
+            "page="
+        ),
         "page": pages.get_page(request.GET.get("page")),
         "asked": asked,
         "arms": Offer.Arm.choices,
@@ -149,7 +168,7 @@ def offer(request: HtmxRequest, campaign: Campaign, offer: UUID) -> HttpResponse
         "campaign": campaign,
         "offer": found,
         "why": why,
-        "near": figures.read_runners_up(campaign, why),
+        "near": read_runners_up(campaign, why),
         "labels": found.labels.order_by("id"),
         "sides": render_sides(found.comparison.conversation, [found.comparison.a, found.comparison.b]),
     }
@@ -164,7 +183,7 @@ def comparison_history(request: HtmxRequest, campaign: Campaign, comparison: int
     context = {
         "campaign": campaign,
         "comparison": found,
-        "events": figures.read_history(campaign, found.pk),
+        "events": read_history(campaign, found.pk),
         "judgements": found.judgements.order_by("id"),
         "sides": render_sides(found.conversation, [found.a, found.b]),
     }

@@ -11,6 +11,8 @@ from scipy.special import expit
 
 from activelearning.algorithms.estimation import DidNotConverge, NotIdentified, covariance, fit
 from activelearning.algorithms.estimation import Estimate as Fit
+from activelearning.algorithms.figures import Figure
+from activelearning.algorithms.forecast import design_saving
 from activelearning.algorithms.information import certificate, label_weight
 from activelearning.algorithms.rationality import JointEstimate, RationalityPrior, fit_jointly
 from activelearning.algorithms.types import Bools, Floats, Ints, Labels
@@ -33,7 +35,7 @@ RIDGE_RANGE = 0.1, 10.0
 PULL = 0.5
 """Spread of the position bias, in log odds, where rationality is given."""
 MEASURE_ROWS = 200_000
-"""A pool up to this size has its certificate and worst error computed with every estimate; a larger one now and then."""
+"""A pool up to this size has its certificate and worst error computed with every estimate; a larger one at times."""
 MEASURE_EVERY = 1.05
 
 log = structlog.get_logger()
@@ -350,6 +352,33 @@ def _measure(
         )
         row.certificate = found / width if np.isfinite(found) else None
     return row
+
+
+def measure_saving(campaign: Campaign, pool: PoolRows, labels: LabelRows, known: Known) -> Figure | None:
+    """What a designed label is worth in control labels, stored with the estimate; now and then, after the offers.
+
+    Both arms are weighed by one and the same estimate. None while an arm is too small, or where little has changed.
+    """
+    learned, width = labels.learned(pool), known.theta.size
+    parts = [np.flatnonzero(learned & (labels.arm == arm)) for arm in (Offer.Arm.DESIGNED, Offer.Arm.CONTROL)]
+    if min(len(part) for part in parts) < 2 * width or not _saving_is_due(campaign, known.row):
+        return None
+    rows = []
+    for part in parts:
+        teachers, row = labels.teacher[part], labels.row[part]
+        stated = None if known.row.is_joint else stated_rationality(campaign, teachers, pool.categories)
+        rationality = known.rationality_of(teachers, len(pool.categories), stated=stated)
+        rho = rationality[np.arange(len(part)), pool.category[row]]
+        design = pool.design[row].astype(np.float64)
+        rows.append(design * np.sqrt(label_weight(design @ known.theta, rho))[:, None])
+    figure = design_saving(*rows, generator=np.random.default_rng(campaign.seed))
+    Estimate.objects.filter(pk=known.row.pk).update(saving=figure.value, saving_low=figure.low, saving_high=figure.high)
+    return figure
+
+
+def _saving_is_due(campaign: Campaign, row: Estimate) -> bool:
+    measured = Estimate.objects.filter(campaign=campaign, saving__isnull=False).order_by("-id").first()
+    return measured is None or row.label_count >= MEASURE_EVERY * measured.label_count
 
 
 def _is_due(campaign: Campaign, rows: int, labels: int) -> bool:

@@ -27,7 +27,7 @@ from activelearning.arrays import (
 )
 from activelearning.models import Estimate, OfferReason, Plan, Projection
 from activelearning.pipeline.embedding import current_projection
-from activelearning.pipeline.estimating import Known, bring_up_to_date, open_estimate
+from activelearning.pipeline.estimating import Known, bring_up_to_date, measure_saving
 from activelearning.planning import Chosen, Inputs, choose, count_in, runners_up, still_pays
 from activelearning.services import ask_to_plan, claim_lease, release_lease, renew_lease
 from activelearning.storage import read_arrays, to_file
@@ -48,8 +48,8 @@ log = structlog.get_logger()
 def replan(campaign_id: int) -> int:
     """Bring estimate and queues up to date; returns how many offers were made.
 
-    One planner at a time, by lease: whoever finds it taken leaves its request counted and goes, and the holder serves it
-    in a further round. So a burst of messages costs two rounds.
+    One planner at a time, by lease: whoever finds it taken leaves its request counted and goes, and the holder serves
+    it in a further round. So a burst of messages costs two rounds.
     """
     ask_to_plan(campaign_id=campaign_id)
     holder = claim_lease(campaign_id=campaign_id)
@@ -88,10 +88,15 @@ class Scene:
 
 
 def _plan_once(campaign: Campaign) -> int:
-    started = time.perf_counter()
     scene = _look(campaign)
-    if not campaign.is_open:
-        return 0
+    offered = _fill_queues(scene) if campaign.is_open else 0
+    if scene.known is not None:
+        measure_saving(campaign, scene.pool, scene.labels, scene.known)
+    return offered
+
+
+def _fill_queues(scene: Scene) -> int:
+    started, campaign = time.perf_counter(), scene.campaign
     withdrawn = _withdraw(scene)
     if withdrawn:
         scene = replace(scene, offers=load_offers(campaign, scene.pool))
@@ -190,7 +195,7 @@ def _open_rows(scene: Scene) -> Ints:
 
 
 def _gather(scene: Scene, *, has_room: bool = False) -> Inputs | None:
-    """The inputs of a choice; None where nobody has room or nothing may be offered (`has_room` asks for them anyway)."""
+    """The inputs of a choice; None where nobody has room or nothing may be offered; `has_room` asks for them anyway."""
     campaign, pool, offers, members = scene.campaign, scene.pool, scene.offers, scene.members
     capacity = np.array([member.room for member in members], dtype=np.int64)
     limit = _limit(campaign, int(offers.is_live.sum()))
@@ -247,7 +252,7 @@ def _limit(campaign: Campaign, live: int) -> int:
 
 
 def _spanning(scene: Scene) -> int:
-    """How many of the first 2 d labels are still to be offered: spanning, to random teachers (METHODS, overconfidence)."""
+    """How many of the first 2 d labels are still to be offered: spanning, to teachers drawn at random (METHODS)."""
     if scene.known is None:
         return 0
     given = scene.known.row.label_count + int(_in_flight(scene).sum())
@@ -259,7 +264,7 @@ def _in_flight(scene: Scene) -> Bools:
     offers, pool = scene.offers, scene.pool
     flying = offers.is_live & (offers.row >= 0) & (offers.arm != Offer.Arm.REPEAT) & (offers.arm != Offer.Arm.TUTORIAL)
     rows = np.maximum(offers.row, 0)
-    return flying & pool.has_features[rows] & ~pool.is_held_out[rows] if len(pool) else flying
+    return np.asarray(flying & pool.has_features[rows] & ~pool.is_held_out[rows]) if len(pool) else flying
 
 
 def _planned(scene: Scene) -> Floats:
@@ -380,7 +385,7 @@ def _outcome(pool: PoolRows, chosen: list[Chosen]) -> dict[str, Ints]:
         "chosen_comparison": np.array([int(pool.ids[entry.row]) for entry in chosen], dtype=np.int64),
         "chosen_teacher": np.array([entry.teacher for entry in chosen], dtype=np.int64),
         "chosen_b_first": np.array([entry.b_first for entry in chosen], dtype=np.int64),
-        "chosen_arm": np.array([entry.arm for entry in chosen]),  # type: ignore[dict-item]
+        "chosen_arm": np.array([entry.arm for entry in chosen]),
     }
 
 
@@ -455,7 +460,7 @@ def replay(plan: Plan) -> Replay:
     stored = read_arrays(plan.inputs)
     inputs = Inputs.from_arrays(stored)
     estimate: Estimate | None = plan.estimate
-    projection = open_estimate(estimate).row.projection if estimate is not None else None
+    projection = estimate.projection if estimate is not None else None
     pool = load_pool(plan.campaign, projection)
     teachers = inputs.teacher.tolist()
     then = list(

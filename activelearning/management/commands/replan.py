@@ -1,4 +1,4 @@
-"""`manage.py replan CAMPAIGN`: one plan, here and now; with --replay, look whether old plans still come out the same."""
+"""`manage.py replan CAMPAIGN`: one plan, here and now; with --replay, whether old plans still come out the same."""
 
 from typing import Any
 from uuid import UUID

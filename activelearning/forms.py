@@ -1,0 +1,44 @@
+"""What a researcher may ask of the future."""
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from activelearning.progress import MEASURES, THRESHOLDS, Question
+
+NAMES = {
+    "error": _("largest standard error"),
+    "information": _("information in nats"),
+    "accuracy": _("accuracy on control labels"),
+}
+
+
+class OutlookForm(forms.Form):
+    """Which measure, how many more labels, and what change is too little. Every field has a default."""
+
+    measure = forms.ChoiceField(label=_("Measure"), choices=NAMES, required=False, initial="error")
+    following = forms.IntegerField(
+        label=_("Labels to come"), min_value=1, max_value=1_000_000, required=False, initial=100
+    )
+    threshold = forms.FloatField(
+        label=_("Stop below a change of"),
+        min_value=0,
+        required=False,
+        help_text=_("Left empty: 0.02 of a standard error, half a nat, half a percent of accuracy."),
+    )
+
+    def __init__(self, data: Any) -> None:
+        given = {name: field.initial for name, field in self.base_fields.items() if field.initial is not None}
+        super().__init__({**given, **data.dict()})
+
+    def question(self) -> Question:
+        """What was asked, with the default for whatever was left out or makes no sense."""
+        self.is_valid()
+        measure = MEASURES[self.cleaned_data.get("measure") or "error"]
+        threshold = self.cleaned_data.get("threshold")
+        return Question(
+            measure=measure,
+            following=self.cleaned_data.get("following") or 100,
+            threshold=THRESHOLDS[measure] if threshold is None else threshold,
+        )

@@ -1,0 +1,67 @@
+"""Why each offer was made, and what became of a comparison: rows for the pages."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Q
+
+from activelearning.models import OfferReason
+from annotation.models import Campaign, Label, Offer
+
+# One comparison -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Event:
+    """One offer of a comparison, its reason, and the answers that were given to it, oldest first."""
+
+    offer: Offer
+    why: OfferReason | None
+    labels: list[Label]
+
+
+def read_history(campaign: Campaign, comparison_id: int) -> list[Event]:
+    offers = (
+        Offer.objects.filter(campaign=campaign, comparison_id=comparison_id)
+        .select_related("teacher", "why__plan", "why__estimate")
+        .prefetch_related("labels")
+        .order_by("id")
+    )
+    return [
+        Event(
+            offer=offer,
+            why=getattr(offer, "why", None),
+            labels=sorted(offer.labels.all(), key=lambda label: label.pk),
+        )
+        for offer in offers
+    ]
+
+
+def find_offers(campaign: Campaign, *, arm: str = "", state: str = "", teacher: str = "") -> Any:
+    """Offers, newest first, with what their table shows."""
+    which = Q(campaign=campaign)
+    if arm in Offer.Arm.values:
+        which &= Q(arm=arm)
+    if state in Offer.State.values:
+        which &= Q(state=state)
+    if teacher:
+        which &= Q(teacher__pseudonym=teacher)
+    return Offer.objects.filter(which).select_related("teacher", "comparison", "why").order_by("-id")
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """A teacher or comparison that came next, and what it would have brought."""
+
+    teacher: str
+    comparison: int | None
+    gain: float
+
+
+def read_runners_up(campaign: Campaign, why: OfferReason | None) -> dict[str, list[Neighbour]]:
+    rows = why.runners_up if why is not None else []
+    found = [Neighbour(row.get("teacher", ""), row.get("comparison"), float(row["gain"])) for row in rows]
+    return {
+        "teachers": [row for row in found if row.comparison is None],
+        "comparisons": [row for row in found if row.comparison is not None],
+    }
