@@ -183,7 +183,7 @@ class _Joint:
         owner = csr_array(
             (amount, (self.labels.teacher * c + self.labels.category, np.arange(count))), shape=(k * c, count)
         )
-        return np.asarray(owner @ self.labels.design).reshape(k, c, -1).transpose(0, 2, 1)
+        return np.asarray(owner @ self.labels.design).reshape(k, c, self.labels.design.shape[1]).transpose(0, 2, 1)
 
 
 @dataclass(frozen=True)
