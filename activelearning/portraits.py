@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from dataclasses import dataclass, field
+from uuid import UUID
 
 import numpy as np
 from django.db.models import Count
@@ -186,5 +187,5 @@ def read_consistency(campaign: Campaign) -> dict[int, Figure]:
     return dict(zip(teachers, figures, strict=True))
 
 
-def read_portrait(campaign: Campaign, pseudonym: str) -> Portrait | None:
-    return next((row for row in read_portraits(campaign) if row.teacher.pseudonym == pseudonym), None)
+def read_portrait(campaign: Campaign, code: UUID) -> Portrait | None:
+    return next((row for row in read_portraits(campaign) if row.teacher.code == code), None)

@@ -16,9 +16,9 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, Ht
 from django.shortcuts import get_object_or_404, redirect, render
 from django_htmx.middleware import HtmxDetails
 
-from activelearning import pictures
 from activelearning.forms import OutlookForm
 from activelearning.models import Estimate, OfferReason, Plan
+from activelearning.pictures import PROGRESS, draw_teacher
 from activelearning.portraits import read_agreement, read_portrait, read_portraits
 from activelearning.progress import read_features, read_summary, read_work
 from activelearning.reasons import find_offers, read_history, read_runners_up
@@ -67,6 +67,11 @@ def page_or_fragment(request: HtmxRequest, name: str, context: dict[str, Any]) -
     return render(request, fragment if request.htmx else f"activelearning/{name}.html", context)
 
 
+def key_of(name: str, campaign: Campaign, *parts: object) -> str:
+    """A cache's key that is short and plain, whatever was asked."""
+    return hashlib.sha256(f"{name} {campaign.code} {parts}".encode()).hexdigest()
+
+
 # Progress -------------------------------------------------------------------------------------------------------------
 
 
@@ -76,7 +81,7 @@ def progress(request: HtmxRequest, campaign: Campaign) -> HttpResponse:
     form = OutlookForm(request.GET)
     question = form.question()
     summary = cache.get_or_set(
-        f"progress-{campaign.pk}-{question}", lambda: read_summary(campaign, question), SUMMARY_SECONDS
+        key_of("progress", campaign, question), lambda: read_summary(campaign, question), SUMMARY_SECONDS
     )
     context = {
         "campaign": campaign,
@@ -86,14 +91,14 @@ def progress(request: HtmxRequest, campaign: Campaign) -> HttpResponse:
         "summary": summary,
         "work": read_work(campaign, estimate),
         "features": read_features(campaign),
-        "version": cache.get_or_set(f"pictures-{campaign.pk}", campaign.label_version, PICTURE_SECONDS),
+        "version": cache.get_or_set(key_of("pictures", campaign), campaign.label_version, PICTURE_SECONDS),
     }
     return page_or_fragment(request, "progress", context)
 
 
 @staff_page("GET")
 def progress_plot(request: HtmxRequest, campaign: Campaign, name: str) -> HttpResponse:
-    draw = pictures.PROGRESS.get(name)
+    draw = PROGRESS.get(name)
     if draw is None:
         raise Http404
     question = OutlookForm(request.GET).question()
@@ -103,8 +108,7 @@ def progress_plot(request: HtmxRequest, campaign: Campaign, name: str) -> HttpRe
 def picture(request: HtmxRequest, campaign: Campaign, name: str, draw: Callable[[str], str]) -> HttpResponse:
     """An SVG for the theme asked for, drawn at most every few seconds."""
     theme = "dark" if request.GET.get("theme") == "dark" else "light"
-    key = f"picture-{campaign.pk}-{name}-{theme}"
-    key = hashlib.sha256(f"{key}-{request.GET.get('v', '')}".encode()).hexdigest()
+    key = key_of("picture", campaign, name, theme, request.GET.get("v", ""))
     response = HttpResponse(cache.get_or_set(key, lambda: draw(theme), PICTURE_SECONDS), content_type="image/svg+xml")
     response["Cache-Control"] = f"private, max-age={PICTURE_SECONDS}"
     # A picture styles itself; it can load nothing and run nothing.
@@ -121,7 +125,7 @@ def teachers(request: HtmxRequest, campaign: Campaign) -> HttpResponse:
         "campaign": campaign,
         "portraits": read_portraits(campaign),
         "agreement": cache.get_or_set(
-            f"agreement-{campaign.pk}-{campaign.label_version}", lambda: read_agreement(campaign), AGREEMENT_SECONDS
+            key_of("agreement", campaign, campaign.label_version), lambda: read_agreement(campaign), AGREEMENT_SECONDS
         ),
         "is_estimated": campaign.rationality_mode == Campaign.RationalityMode.ESTIMATED,
     }
@@ -129,11 +133,11 @@ def teachers(request: HtmxRequest, campaign: Campaign) -> HttpResponse:
 
 
 @staff_page("GET")
-def teacher_plot(request: HtmxRequest, campaign: Campaign, pseudonym: str) -> HttpResponse:
-    portrait = read_portrait(campaign, pseudonym)
+def teacher_plot(request: HtmxRequest, campaign: Campaign, teacher: UUID) -> HttpResponse:
+    portrait = read_portrait(campaign, teacher)
     if portrait is None or not portrait.cells:
         raise Http404
-    return picture(request, campaign, f"teacher-{pseudonym}", lambda theme: pictures.draw_teacher(portrait, theme))
+    return picture(request, campaign, f"teacher {teacher}", lambda theme: draw_teacher(portrait, theme))
 
 
 # Why ------------------------------------------------------------------------------------------------------------------

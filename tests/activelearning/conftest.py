@@ -5,6 +5,7 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from django.core.cache import cache
 from django.utils import timezone
 
 from activelearning import arrays
@@ -33,6 +34,7 @@ class FakeEncoder:
 def encoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEncoder]:
     fake = FakeEncoder()
     monkeypatch.setattr(embedding, "open_encoder", lambda name: fake)
+    cache.clear()
     arrays.forget()
     estimating._latest.clear()
     yield fake

@@ -39,12 +39,12 @@ def addresses(campaign: Campaign) -> dict[str, str]:
     plan, offer = Plan.objects.first(), Offer.objects.first()
     assert plan is not None
     assert offer is not None
-    code, name = campaign.code, offer.teacher.pseudonym
+    code = campaign.code
     return {
         "progress": reverse("progress", args=[code]),
         "plot": reverse("progress_plot", args=[code, "information"]),
         "teachers": reverse("teachers_rationality", args=[code]),
-        "teacher plot": reverse("teacher_plot", args=[code, name]),
+        "teacher plot": reverse("teacher_plot", args=[code, offer.teacher.code]),
         "offers": reverse("offers", args=[code]),
         "offer": reverse("offer", args=[code, offer.code]),
         "comparison": reverse("comparison_history", args=[code, offer.comparison_id]),
@@ -122,7 +122,9 @@ def test_an_empty_campaign_is_told_what_to_do_next(campaign: Campaign, alice: Us
 
 def test_features_that_fail_are_said_with_their_reason(campaign: Campaign, alice: User, sign_in: SignIn) -> None:
     add_conversations(campaign, 2)
-    EmbeddingProgress.objects.create(campaign=campaign, encoder="nobody/nothing", state="failed", reason="No such model.")
+    EmbeddingProgress.objects.create(
+        campaign=campaign, encoder="nobody/nothing", state="failed", reason="No such model."
+    )
     html = sign_in(alice).get(reverse("progress", args=[campaign.code])).content.decode()
     assert "No such model." in html
     assert "Change the encoder" in html
