@@ -29,7 +29,7 @@ os.environ.setdefault("TQDM_DISABLE", "1")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import numpy as np
-import psutil
+import psutil  # type: ignore[import-untyped]
 import torch
 from datasets.arrow_dataset import Dataset
 from datasets.utils.tqdm import disable_progress_bars
@@ -132,7 +132,7 @@ def train_trl(config: TrainingConfig, data: TrainingData, base: Path, folder: Pa
         {"prompt": list(row.prompt), "chosen": list(row.chosen), "rejected": list(row.rejected)}
         for row in data.preferences
     ]
-    trainer = DPOTrainer(
+    trainer: Any = DPOTrainer(
         model=str(base),
         args=dpo_arguments(config, folder),
         train_dataset=Dataset.from_list(rows),
@@ -208,7 +208,7 @@ def peak_memory(train: Trainer, config: TrainingConfig, data: TrainingData, base
     finally:
         done.set()
         thread.join()
-    return (peak[0] - start) / 2**30
+    return float(peak[0] - start) / 2**30
 
 
 def _settle() -> None:

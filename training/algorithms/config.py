@@ -105,6 +105,7 @@ class TrainingConfig:
             "max_new_tokens is at least 1 and leaves room in max_length": 1 <= self.max_new_tokens < self.max_length,
             f"precision is one of {', '.join(PRECISIONS)}": self.precision in PRECISIONS,
             "samples is at least 2": self.samples >= 2,
+            "reference_samples is 0 or at least 2": self.reference_samples != 1,
             "temperature is positive": self.temperature > 0,
             "checkpoint_seconds is positive": self.checkpoint_seconds > 0,
             **{f"{name} is at least 0": getattr(self, name) >= 0 for name in AT_LEAST_ZERO},

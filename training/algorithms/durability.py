@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from accelerate.state import PartialState
+from peft import AutoPeftModelForCausalLM, PeftModel
 from transformers import PrinterCallback
 
 from training.algorithms.checkpoints import DiskFull, is_disk_full, latest_checkpoint
@@ -77,15 +78,18 @@ def _run(job: Job, config: TrainingConfig, build: Callable[[TrainingConfig], Any
 
 def _save(trainer: Any, folder: Path) -> None:
     """The trained weights in transformers' format, adapters merged into their base, with the tokenizer."""
-    model = trainer.accelerator.unwrap_model(trainer.model)
+    is_main = trainer.accelerator.is_main_process
     try:
-        if trainer.is_fsdp_enabled:
-            trainer.save_model(str(folder))
-        elif trainer.accelerator.is_main_process:
+        if is_main:
             shutil.rmtree(folder, ignore_errors=True)
-            merged = model.merge_and_unload() if hasattr(model, "merge_and_unload") else model
+        trainer.accelerator.wait_for_everyone()
+        if trainer.is_fsdp_enabled:
+            _gather(trainer, folder)
+        elif is_main:
+            model = trainer.accelerator.unwrap_model(trainer.model)
+            merged = model.merge_and_unload() if isinstance(model, PeftModel) else model
             merged.save_pretrained(folder)
-        if trainer.accelerator.is_main_process:
+        if is_main:
             trainer.processing_class.save_pretrained(folder)
             (folder / "training_args.bin").unlink(missing_ok=True)
     except Exception as error:
@@ -93,6 +97,16 @@ def _save(trainer: Any, folder: Path) -> None:
             raise DiskFull(f"no room for the trained model: {error}") from error
         raise
     trainer.accelerator.wait_for_everyone()
+
+
+def _gather(trainer: Any, folder: Path) -> None:
+    """Shards of all processes into one model; adapters are merged by the main process, on its CPU."""
+    trainer.accelerator.state.fsdp_plugin.set_state_dict_type("FULL_STATE_DICT")
+    trainer.save_model(str(folder))
+    if trainer.accelerator.is_main_process and (folder / "adapter_config.json").is_file():
+        adapted = AutoPeftModelForCausalLM.from_pretrained(str(folder))
+        shutil.rmtree(folder)
+        adapted.merge_and_unload().save_pretrained(folder)
 
 
 def _free() -> None:

@@ -93,6 +93,10 @@ def train(
     )
     try:
         journal.write({"stage": "start", "method": config.method, "radius": job.confidence.radius})
+        if config.reference_samples:
+            from training.algorithms.references import with_sampled_references
+
+            job = dataclasses.replace(job, data=with_sampled_references(job))
         fitted = _method(config.method)(job)
         if not is_main_process():
             return _await_result(final, identity, started=started)

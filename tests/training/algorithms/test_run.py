@@ -12,9 +12,11 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.training.algorithms.conftest import HashEncoder, make_config, make_data
+from tests.training.algorithms.test_policy_dpo import make_job
 from training.algorithms import artifact
 from training.algorithms.data import TrainingData
 from training.algorithms.journal import read_metrics
+from training.algorithms.references import with_sampled_references
 from training.algorithms.run import PolicyResult, train
 
 
@@ -104,6 +106,26 @@ def test_a_finished_run_of_other_labels_is_refused(data: TrainingData, tmp_path:
     run(make_config(method="rerank"), data, tmp_path)
     with pytest.raises(artifact.Refused, match="foreign"):
         run(make_config(method="rerank"), make_data(seed=1), tmp_path)
+
+
+def test_two_responses_are_told_apart_when_the_reference_is_sampled(tmp_path: Path) -> None:
+    """With the midpoint as reference both widths are equal; samples of the base model stand somewhere else."""
+    data = make_data(responses=2)
+
+    def penalties(folder: Path, **changes: Any) -> list[tuple[float, ...]]:
+        config = make_config(radius=1.0, max_steps=1, evaluation_prompts=0, **changes)
+        run(config, data, folder)
+        found = with_sampled_references(make_job(config, data, folder)) if changes else data
+        confidence = data.confidence(delta=0.1, radius=1.0)
+        return [
+            tuple(confidence.penalties(prompt.features - found.reference_features[prompt.conversation]))
+            for prompt in data.candidates
+        ]
+
+    assert all(a == pytest.approx(b) for a, b in penalties(tmp_path / "midpoint"))
+    apart = penalties(tmp_path / "sampled", reference_samples=3)
+    assert all(abs(a - b) > 1e-3 for a, b in apart)
+    assert penalties(tmp_path / "sampled", reference_samples=3) == apart  # kept, not drawn again
 
 
 def test_best_of_n_takes_the_sample_with_the_highest_mean(data: TrainingData, tmp_path: Path) -> None:
