@@ -36,6 +36,8 @@ def follow_parent(parent: int) -> None:
     def watch() -> None:
         while os.getppid() == parent:
             time.sleep(0.5)
+        if os.getpgrp() == os.getpid():
+            os.killpg(0, signal.SIGKILL)  # with the processes it launched on other GPUs
         os._exit(ORPHANED)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -113,16 +113,26 @@ class ConfigForm(forms.Form):
         )
 
 
+class LabelSetField(forms.ModelChoiceField):  # type: ignore[type-arg]
+    def label_from_instance(self, obj: Any) -> str:
+        return f"{obj.label_count} labels · {obj.created_at:%Y-%m-%d %H:%M} · {obj.short_digest}"
+
+
+class PolicyField(forms.ModelChoiceField):  # type: ignore[type-arg]
+    def label_from_instance(self, obj: Any) -> str:
+        return f"{obj.run.method} · {obj.created_at:%Y-%m-%d %H:%M} · {str(obj.code)[:8]}"
+
+
 class StartRunForm(ConfigForm):
     """A run by hand."""
 
-    label_set = forms.ModelChoiceField(
+    label_set = LabelSetField(
         label=_("Labels"),
         queryset=LabelSet.objects.none(),
         required=False,
         empty_label=_("All current labels, frozen when the run begins"),
     )
-    parent = forms.ModelChoiceField(
+    parent = PolicyField(
         label=_("Start from"),
         queryset=Policy.objects.none(),
         required=False,
@@ -135,14 +145,13 @@ class StartRunForm(ConfigForm):
 
     def __init__(self, *args: Any, campaign: Campaign, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        label_sets = self.fields["label_set"]
-        parents = self.fields["parent"]
-        assert isinstance(label_sets, forms.ModelChoiceField)
-        assert isinstance(parents, forms.ModelChoiceField)
-        label_sets.queryset = LabelSet.objects.filter(campaign=campaign, label_count__gt=0)
-        label_sets.label_from_instance = _name_of_label_set  # type: ignore[method-assign]
-        parents.queryset = Policy.objects.filter(campaign=campaign).exclude(run__method="rerank")
-        parents.label_from_instance = _name_of_policy  # type: ignore[method-assign]
+        for name, rows in (
+            ("label_set", LabelSet.objects.filter(campaign=campaign, label_count__gt=0)),
+            ("parent", Policy.objects.filter(campaign=campaign).exclude(run__method="rerank").select_related("run")),
+        ):
+            field = self.fields[name]
+            assert isinstance(field, forms.ModelChoiceField)
+            field.queryset = rows
 
 
 class RuleForm(ConfigForm):
@@ -178,11 +187,3 @@ class RewardForm(forms.Form):
     @property
     def responses(self) -> list[str]:
         return [self.cleaned_data[name] for name in ("first", "second", "third") if self.cleaned_data[name]]
-
-
-def _name_of_label_set(label_set: Any) -> str:
-    return f"{label_set.label_count} labels · {label_set.created_at:%Y-%m-%d %H:%M} · {label_set.short_digest}"
-
-
-def _name_of_policy(policy: Any) -> str:
-    return f"{policy.run.method} · {policy.created_at:%Y-%m-%d %H:%M} · {str(policy.code)[:8]}"

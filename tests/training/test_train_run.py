@@ -1,16 +1,41 @@
 """A run from row to policy, in this process: what the child does."""
 
+import errno
 import json
+import shutil
+import uuid
 from pathlib import Path
 from typing import Any
 
-from annotation.models import Campaign, User
+import numpy as np
+import pytest
+
+from activelearning.models import Estimate, Projection
+from annotation.models import (
+    Campaign,
+    Comparison,
+    Label,
+    Membership,
+    Offer,
+    RecordedJudgement,
+    Response,
+    Teacher,
+    User,
+)
+from tests.conftest import add_conversations
+from tests.training.conftest import THETA, WIDTH, answer, stored
 from training.algorithms import artifact
 from training.algorithms.config import TrainingConfig
+from training.algorithms.policy import TimeLimitReached
+from training.datasets.frozen import freeze
 from training.models import Policy, Run, Work
-from training.pipeline.work import perform
+from training.pipeline.asking import answer_question
+from training.pipeline.preparation import CannotTrain, build
+from training.pipeline.work import perform, reason_of
 from training.services import work as services
-from training.services.runs import start_run
+from training.services.generations import start_generation
+from training.services.questions import ask_reward
+from training.services.runs import resume_run, start_run
 
 SMALL: dict[str, Any] = {
     "max_steps": 4,
@@ -67,3 +92,197 @@ def test_pessimistic_dpo_loads_in_plain_transformers(labelled: Campaign, setting
         [{"role": "user", "content": "Hello?"}], add_generation_prompt=True, return_tensors="pt", return_dict=True
     )
     assert model.generate(**ids, max_new_tokens=3).shape[1] > ids["input_ids"].shape[1]
+
+
+def test_a_cancel_leaves_a_checkpoint_and_the_same_losses_follow(labelled: Campaign, settings: Any) -> None:
+    config = TrainingConfig(method="dpo", **{**SMALL, "max_steps": 6, "evaluation_prompts": 0})
+    run = start_run(campaign=labelled, config=config, is_forced=True)
+    stopping = iter([False, False, True])
+    Run.objects.filter(pk=run.pk).update(is_cancel_asked=True)
+    run = perform_now(run, should_stop=lambda: next(stopping, True))
+    assert run.state == Work.State.CANCELLED
+    assert run.step < 6
+    resume_run(run=run)
+    run = perform_now(run)
+    whole = perform_now(start_run(campaign=labelled, config=config, is_forced=True))
+    assert (run.state, whole.state) == (Work.State.DONE, Work.State.DONE)
+    losses = [{row.step: row.values["loss"] for row in one.metrics.filter(stage="train")} for one in (run, whole)]
+    assert list(losses[0]) == list(losses[1]) == [1, 2, 3, 4, 5, 6]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-6)
+    assert run.label_set == whole.label_set, "nobody labelled in between: the same digest"
+
+
+def test_a_worker_that_stops_puts_the_run_back(labelled: Campaign) -> None:
+    config = TrainingConfig(method="dpo", **{**SMALL, "evaluation_prompts": 0})
+    run = perform_now(start_run(campaign=labelled, config=config, is_forced=True), should_stop=lambda: True)
+    assert (run.state, run.holder) == (Work.State.WAITING, None)
+
+
+def test_a_checkpoint_of_another_run_is_refused_with_a_reason(labelled: Campaign, settings: Any) -> None:
+    other = perform_now(
+        start_run(
+            campaign=labelled,
+            config=TrainingConfig(method="dpo", **{**SMALL, "seed": 1, "evaluation_prompts": 0}),
+            is_forced=True,
+        )
+    )
+    run = start_run(
+        campaign=labelled, config=TrainingConfig(method="dpo", **{**SMALL, "evaluation_prompts": 0}), is_forced=True
+    )
+    media = Path(settings.MEDIA_ROOT)
+    shutil.copytree(media / other.folder / "checkpoints", media / run.folder / "checkpoints")
+    run = perform_now(run)
+    assert run.state == Work.State.FAILED
+    assert "foreign" in run.reason
+    assert not Policy.objects.filter(run=run).exists()
+
+
+def test_a_base_model_that_is_not_there_is_a_reason(labelled: Campaign) -> None:
+    config = TrainingConfig(method="dpo", base_model="/nowhere/at/all", **SMALL)
+    run = perform_now(start_run(campaign=labelled, config=config, is_forced=True))
+    assert run.state == Work.State.FAILED
+    assert "/nowhere/at/all" in run.reason
+
+
+def test_a_deficient_design_fails_with_its_reason_unless_forced(labelled: Campaign) -> None:
+    Campaign.objects.filter(pk=labelled.pk).update(ridge=1000.0)
+    run = start_run(campaign=labelled, config=TrainingConfig(method="rerank"))
+    run = perform_now(run)
+    assert run.state == Work.State.FAILED
+    assert "barely labelled" in run.reason
+
+
+def test_only_ties_are_nothing_to_train_a_model_on(labelled: Campaign) -> None:
+    Label.objects.update(choice="tie")
+    run = perform_now(start_run(campaign=labelled, config=TrainingConfig(method="dpo", **SMALL), is_forced=True))
+    assert run.state == Work.State.FAILED
+    assert "Every label is a tie" in run.reason
+
+
+def test_a_full_disk_is_a_reason_and_the_checkpoints_are_kept() -> None:
+    assert "no room on the disk" in reason_of(OSError(errno.ENOSPC, "No space left on device"))
+    assert "longer limit" in reason_of(TimeLimitReached("the run reached its limit of 5 s"))
+    assert reason_of(CannotTrain("too few")) == "Too few."
+
+
+def test_a_holder_who_was_replaced_stores_nothing(labelled: Campaign) -> None:
+    run = start_run(campaign=labelled, config=TrainingConfig(method="rerank"), is_forced=True)
+    holder = services.claim(run)
+    assert holder is not None
+    Run.objects.filter(pk=run.pk).update(holder=uuid.uuid4())
+    perform("run", code=run.code, holder=holder, should_stop=never)
+    run.refresh_from_db()
+    assert run.state == Work.State.RUNNING
+    assert not Policy.objects.exists()
+
+
+def test_the_same_arrays_are_trained_on_after_a_death_though_labels_came_in(
+    labelled: Campaign, teacher: Teacher
+) -> None:
+    run = perform_now(
+        start_run(
+            campaign=labelled,
+            config=TrainingConfig(method="dpo", **{**SMALL, "evaluation_prompts": 0}),
+            is_forced=True,
+        ),
+        should_stop=lambda: True,
+    )
+    frozen = run.label_set
+    answer(add_conversations(labelled, 1)[0], teacher, choice="first")
+    run = perform_now(run)
+    assert (run.state, run.reason) == (Work.State.DONE, "")
+    assert run.label_set == frozen
+    assert run.policy.manifest["labels"] == 105
+
+
+def test_estimated_rationalities_reach_the_preferences_and_coin_flippers_weigh_less(
+    labelled: Campaign, pool: Any
+) -> None:
+    Campaign.objects.filter(pk=labelled.pk).update(rationality_mode="estimated")
+    flipper = Teacher.objects.create(pseudonym="teacher-coin", kind=Teacher.Kind.SIMULATED)
+    Membership.objects.create(pool=pool, teacher=flipper)
+    generator = np.random.default_rng(5)
+    for comparison in Comparison.objects.filter(is_held_out=False):
+        answer_again(comparison, flipper, choice=str(generator.choice(["first", "second"])))
+    run = start_run(campaign=labelled, config=TrainingConfig(method="rerank"), is_forced=True)
+    run.campaign.refresh_from_db()
+    data = build(run, label_set=freeze(labelled))
+    rho = {row.rationality for row in data.preferences}
+    assert len(data.preferences) in (105, 210), "an inverted teacher is left out altogether"
+    assert min(rho) < 0.5 < max(rho) or len(rho) == 1
+
+
+def answer_again(comparison: Comparison, teacher: Teacher, *, choice: str) -> None:
+    """A second designed judgement of a comparison takes the next slot."""
+    offer = Offer.objects.create(
+        campaign=comparison.campaign, comparison=comparison, teacher=teacher, slot=2, state=Offer.State.ANSWERED
+    )
+    Label.objects.create(
+        campaign=comparison.campaign,
+        offer=offer,
+        comparison=comparison,
+        teacher=teacher,
+        arm="designed",
+        b_first=False,
+        choice=choice,
+    )
+
+
+def test_negative_rationality_is_left_out_and_recorded_judgements_judge_only(labelled: Campaign) -> None:
+    Membership.objects.update(rationality={"": -1.0})
+    held_out = Comparison.objects.filter(is_held_out=True).order_by("id")
+    Label.objects.filter(comparison__in=held_out).update(state=Label.State.RETRACTED)
+    for comparison in held_out[:4]:
+        RecordedJudgement.objects.create(comparison=comparison, judge="somebody", outcome=1.0)
+    run = start_run(campaign=labelled, config=TrainingConfig(method="rerank"), is_forced=True)
+    data = build(run, label_set=freeze(labelled))
+    assert data.preferences == []
+    assert len(data.held_out) == 4
+    assert data.lineage["held_out"] == "0 labels, 4 recorded judgements"
+
+
+def test_a_generation_writes_into_the_pool_and_can_be_taken_up_again(labelled: Campaign) -> None:
+    config = TrainingConfig(method="dpo", **{**SMALL, "max_steps": 1, "evaluation_prompts": 0})
+    run = perform_now(start_run(campaign=labelled, config=config, is_forced=True))
+    generation = start_generation(policy=run.policy, prompts=10, samples=2, seed=3)
+    asked = iter([False] * 6)
+    holder = services.claim(generation)
+    assert holder is not None
+    perform("generation", code=generation.code, holder=holder, should_stop=lambda: next(asked, True))
+    generation.refresh_from_db()
+    assert generation.state == Work.State.WAITING, "the worker stopped, the generation did not"
+    assert generation.step == 8
+    holder = services.claim(generation)
+    assert holder is not None
+    perform("generation", code=generation.code, holder=holder, should_stop=never)
+    generation.refresh_from_db()
+    assert (generation.state, generation.reason, generation.step) == (Work.State.DONE, "", 10)
+    written = Response.objects.filter(origin=Response.Origin.POLICY)
+    assert written.count() == generation.responses_added > 0
+    assert not written.filter(conversation__is_held_out=True).exists()
+    assert written.values("conversation").distinct().count() <= 10
+
+
+def test_the_reward_answers_with_bounds_that_hold_the_mean(labelled: Campaign) -> None:
+    projection = Projection.objects.get()
+    estimate = Estimate(
+        campaign=labelled,
+        projection=projection,
+        label_version=1,
+        label_count=105,
+        ridge=1.0,
+        log_det=1.0,
+        smallest_eigenvalue=3.0,
+    )
+    estimate.arrays.save("e.npz", stored(theta=THETA, information=np.eye(WIDTH) * 3.0))
+    Projection.objects.update(encoder="default")
+    question = ask_reward(campaign=labelled, prompt="How do I sort?", responses=["Use sorted().", "No idea, sorry."])
+    answer_question(question.pk)
+    question.refresh_from_db()
+    assert question.state == "answered"
+    first, second = question.answer["responses"]
+    assert first["mean"] == pytest.approx(-second["mean"], abs=1e-6), "measured from the mean of the two"
+    for one in (first, second):
+        assert one["lower"] < one["mean"] < one["upper"]
+        assert one["upper"] - one["mean"] == pytest.approx(one["penalty"])
+    answer_question(question.pk)  # a doubled message does nothing

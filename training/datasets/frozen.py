@@ -138,7 +138,7 @@ def read_lines(label_set: LabelSet, *, with_erased: bool = False) -> Iterator[Li
     withdrawn = set(withdrawn_labels(label_set.campaign, label_set.last_label).values_list("id", flat=True))
     digest = hashlib.sha256()
     try:
-        with label_set.file.storage.open(label_set.file.name) as packed, gzip.open(packed, "rb") as stream:
+        with default_storage.open(str(label_set.file.name)) as packed, gzip.open(packed, "rb") as stream:
             for written in stream:
                 line: Line = json.loads(written)
                 is_erased = "erased" in line
@@ -177,7 +177,7 @@ def erase_withdrawn(label_set: LabelSet) -> int:
                 packed.write(canonical(line))
         if len(erased) > before:
             draft.seek(0)
-            old = label_set.file.name
+            old = str(label_set.file.name)
             label_set.file.name = default_storage.save(old, File(draft))
     label_set.tombstones, label_set.withdrawn_seen = sorted(erased), seen
     label_set.save(update_fields=["file", "tombstones", "withdrawn_seen"])
@@ -206,7 +206,7 @@ class _Tally:
 
 
 @contextmanager
-def _packed(draft: IO[bytes]) -> Iterator[IO[bytes]]:
+def _packed(draft: IO[bytes]) -> Iterator[gzip.GzipFile]:
     """A gzip stream into an open file; no time and no name in its head, so that the same lines give the same bytes."""
     with gzip.GzipFile(filename="", mode="wb", fileobj=draft, mtime=0, compresslevel=6) as packed:
         yield packed

@@ -44,7 +44,9 @@ def answer_prompts(generation: Generation, *, holder: uuid.UUID, should_stop: Ca
         prompts = [row.messages for row in rows]
         seed = generation.seed * 100_003 + generation.step
         written = generate(model, tokenizer, prompts, config=config, seed=seed, check=check)
-        texts = {row.pk: some[: generation.samples] for row, some in zip(rows, written, strict=True)}
+        texts = {
+            row.pk: [one.text for one in some[: generation.samples]] for row, some in zip(rows, written, strict=True)
+        }
         responses, comparisons = add_responses(policy=policy, texts=texts, seed=generation.seed)
         generation.step += len(rows)
         generation.responses_added += responses

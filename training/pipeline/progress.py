@@ -4,10 +4,12 @@ import math
 import time
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 
 import structlog
 from django.db import DatabaseError, close_old_connections
 
+from training.algorithms.journal import read_metrics
 from training.models import Run, RunMetric
 from training.services import work as services
 
@@ -48,15 +50,16 @@ class Progress:
         self._stage = stage
         if "step" in metrics:
             self._step, self._steps = int(metrics["step"]), int(metrics.get("steps", self._steps))
-        numbers = {
-            name: value
-            for name, value in metrics.items()
-            if name not in ("stage", "steps") and (not isinstance(value, float) or math.isfinite(value))
-        }
-        if len(numbers) > 1 or "step" not in numbers:
-            self._waiting[(stage, int(metrics.get("step", 0)))] = numbers
+        self._waiting[(stage, int(metrics.get("step", 0)))] = _numbers(metrics)
         if changed or time.monotonic() - self._written >= EVERY:
             self.write()
+
+    def catch_up(self, folder: Path) -> None:
+        """Rows for what an earlier attempt wrote to its file and died before it told the database."""
+        known = set(RunMetric.objects.filter(run=self.run, stage="train").values_list("step", flat=True))
+        for metrics in read_metrics(folder):
+            if metrics.get("stage") == "train" and metrics.get("step") not in known:
+                self._waiting[("train", int(metrics["step"]))] = _numbers(metrics)
 
     def say(self, stage: str) -> None:
         """A stage outside of `train`, in words."""
@@ -83,3 +86,12 @@ class Progress:
             close_old_connections()
             return
         self._waiting.clear()
+
+
+def _numbers(metrics: Mapping[str, float | str]) -> dict[str, float | str]:
+    """What goes into the row: JSON has no word for what is not finite."""
+    return {
+        name: value
+        for name, value in metrics.items()
+        if name not in ("stage", "step", "steps") and (not isinstance(value, float) or math.isfinite(value))
+    }

@@ -98,8 +98,7 @@ def _child(kind: str, work: Work, holder: uuid.UUID) -> Any:
     try:
         yield child
     finally:
-        if child.poll() is None:
-            _signal(child, signal.SIGKILL)
+        _kill(child)
         child.wait()
 
 
@@ -115,10 +114,10 @@ def _follow(child: Child, work: Work, holder: uuid.UUID) -> None:
             if not _beat(work, holder):
                 return  # somebody else holds it: the child finds out by itself, and is killed at any rate
         if asked_at and now - asked_at > PATIENCE:
-            _signal(child, signal.SIGKILL)
+            _kill(child)
         elif not asked_at and (work.is_cancel_asked or _is_over_time(work)):
             asked_at = now
-            _signal(child, signal.SIGTERM)
+            child.terminate()  # it alone: it passes the word on to what it launched
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(timeout=LOOK)
         _refresh_cancel(work)
@@ -153,10 +152,10 @@ def _is_over_time(work: Work) -> bool:
     return timezone.now() > work.started_at + timedelta(seconds=limit) + GRACE
 
 
-def _signal(child: Child, number: signal.Signals) -> None:
-    """To the child and everything it started."""
+def _kill(child: Child) -> None:
+    """The child and everything it started."""
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, number)
+        os.killpg(child.pid, signal.SIGKILL)
 
 
 def _tail(path: Path) -> str:

@@ -16,18 +16,20 @@ from training.algorithms.artifact import MANIFEST, Refused
 from training.algorithms.checkpoints import DiskFull, is_disk_full
 from training.algorithms.config import TrainingConfig
 from training.algorithms.policy import Cancelled, OutOfMemory, TimeLimitReached
-from training.algorithms.run import PolicyResult, train
+from training.algorithms.run import PolicyResult
 from training.datasets.frozen import BrokenLabelSet, freeze
 from training.models import Generation, Policy, Run, Work
 from training.pipeline import preparation
 from training.pipeline.contrast import contrast
 from training.pipeline.generation import answer_prompts
+from training.pipeline.launch import LaunchFailed, train_here
 from training.pipeline.progress import LostHold, Progress
 from training.services import work as services
 
 SENTENCES = (
     preparation.CannotTrain,
     BrokenLabelSet,
+    LaunchFailed,
     Refused,
     Refusal,
     DiskFull,
@@ -72,8 +74,11 @@ def train_run(run: Run, *, holder: uuid.UUID, should_stop: Callable[[], bool]) -
             raise LostHold
     progress.say("Fitting the reward")
     data = preparation.prepare(run, label_set=run.label_set, folder=folder)
-    result = train(config_of(run), data, folder=folder, report=progress, should_stop=should_stop)
-    progress.write()
+    progress.catch_up(folder)
+    try:
+        result = train_here(config_of(run), data, folder=folder, report=progress, should_stop=should_stop)
+    finally:
+        progress.write()
     both = contrast(config_of(run), data)
     store_policy(run, result, both=both, holder=holder)
 

@@ -73,7 +73,7 @@ def add_responses(*, policy: Policy, texts: Mapping[int, Sequence[str]], seed: i
         pairs = list(combinations(sorted(ids), 2))
         if before:
             drawn = Random(f"{seed}-{pk}")
-            pairs += [tuple(sorted((drawn.choice(before).pk, one))) for one in ids]
+            pairs += [(drawn.choice(before).pk, one) for one in ids]  # what was there before has the smaller id
         made += [
             Comparison(
                 campaign=policy.campaign,

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.contrib import messages
+from django.core.files.storage import default_storage
 from django.core.paginator import Paginator
 from django.http import FileResponse, Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -69,7 +70,7 @@ def download_label_set(request: PageRequest, campaign: Campaign, label_set: int)
     """The frozen lines themselves: what the digest was computed over."""
     row = get_object_or_404(LabelSet, campaign=campaign, pk=label_set)
     return FileResponse(
-        row.file.storage.open(row.file.name), as_attachment=True, filename=f"label-set-{row.short_digest}.jsonl.gz"
+        default_storage.open(str(row.file.name)), as_attachment=True, filename=f"label-set-{row.short_digest}.jsonl.gz"
     )
 
 
