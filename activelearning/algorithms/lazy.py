@@ -9,7 +9,7 @@ from scipy.linalg import eigvalsh
 from .eligibility import NO_PAIRS, check_constraints
 from .kernels import Rows, collect, contest, refresh_rows, revalue_all, spread
 from .running_information import RunningInformation
-from .scoring import measure, score
+from .scoring import bound, measure, score
 from .teacher_choice import TIE, Choice, best_teacher, build_choice, build_lists, drop_teacher, log_w
 from .types import Floats, Ints, Pick, Pool, Teachers
 
@@ -23,7 +23,7 @@ SAMPLE = 16384
 MANY = 512
 """Rows from which scoring by matrix products beats one row at a time."""
 WORTH_BOUNDING = 0.85
-"""Least generalised eigenvalue above which old q, divided by it, beat scoring anew."""
+"""Least generalised eigenvalue above which old q, divided by it, are the better bounds."""
 
 
 class LazyGreedy:
@@ -44,7 +44,7 @@ class LazyGreedy:
         judged: Ints = NO_PAIRS,
         budget: float | None = None,
     ) -> None:
-        """Arguments as for `select`; `information` is H_planned. Scores every row once."""
+        """Arguments as for `select`; `information` is H_planned. Two passes over the pool: gaps and bounds of q."""
         check_constraints(pool, teachers, judged=judged)
         self.theta, self.teachers = theta, teachers
         self.capacity = teachers.capacity.copy()
@@ -60,6 +60,11 @@ class LazyGreedy:
         self._width: int
         self._taken: int
         measure(self.rows, theta, first=0, last=len(pool))
+        bound(self.rows, information)
+        self._open_desks()
+
+    def score_all(self) -> None:
+        """Score every row, not just those that come up: m d^2 / 2 products, after which long batches are cheapest."""
         score(self.rows, self.running)
         self._open_desks()
 
@@ -176,7 +181,7 @@ class LazyGreedy:
         for name in ("room", "gap", "q", "value", "stamp", "exact", "flagged"):
             getattr(self.rows, name)[:known] = getattr(old, name)
         measure(self.rows, self.theta, first=known, last=len(pool))
-        score(self.rows, self.running, np.arange(known, len(pool)))
+        bound(self.rows, self.running.matrix, first=known)
         self._open_desks()
 
     def withdraw(self, comparisons: Ints) -> None:
@@ -219,18 +224,20 @@ class LazyGreedy:
         self._open_desks()
 
     def refit(self, theta: Floats, *, information: Floats) -> float:
-        """A refit that also weighs the labels anew: old q over lambda_min as bounds, or all scored again.
+        """A refit that also weighs the labels anew: bounds from the old q, or from nothing, and rows scored as needed.
 
         With lambda_min the least generalised eigenvalue of (H_new, H_old), H_new >= lambda_min H_old and so
         q_new <= q_old / lambda_min. Returns lambda_min.
         """
         rows = self.rows
         least = float(eigvalsh(information, self.running.matrix, subset_by_index=[0, 0])[0])
-        rows.q[:] *= np.exp(self.running.rise_since(rows.stamp)) * ((1.0 + 1e-9) / max(least, 1e-300))
+        old = self.running
         self.running = RunningInformation(information)
-        rows.exact[:], rows.stamp[:] = False, -1
         if least < WORTH_BOUNDING:
-            score(rows, self.running)
+            bound(rows, information)
+        else:
+            rows.q[:] *= np.exp(old.rise_since(rows.stamp)) * ((1.0 + 1e-9) / least)
+            rows.exact[:], rows.stamp[:] = False, -1
         self.move(theta)
         return least
 

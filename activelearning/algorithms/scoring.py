@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from scipy.linalg import eigvalsh
 
 from .information import NotFinite
 from .kernels import Rows, add_squares, measure_rows, one_blas_thread, spread
@@ -21,6 +22,23 @@ def measure(rows: Rows, theta: Floats, *, first: int, last: int) -> None:
     spread(measure_rows, last - first, rows.design[first:last], theta, gap)
     if not np.isfinite(gap).all():
         raise NotFinite(f"comparison {first + int(np.flatnonzero(~np.isfinite(gap))[0])} has NaN or infinite features")
+
+
+def bound(rows: Rows, information: Floats, *, first: int = 0) -> None:
+    """q of rows first .. from above, by one pass: with S = diag(H)^{1/2} and H = S C S,
+
+        q = z' S^{-1} C^{-1} S^{-1} z <= ||S^{-1} z||^2 / lambda_min(C)                           (derived)
+
+    Rows whose weight w is small never need more. Marked as of before every update.
+    """
+    root = np.sqrt(np.diagonal(information))
+    least = float(eigvalsh(information / np.outer(root, root), subset_by_index=[0, 0])[0])
+    least = max(least - 1e-12 * len(root), 1e-3 * np.finfo(np.float64).eps)  # the rounding of eigvalsh itself
+    q = rows.q[first:]
+    q[:] = 0.0
+    spread(add_squares, len(q), rows.design[first:], 1.0 / root, q)
+    q /= least
+    rows.stamp[first:], rows.exact[first:] = -1, False
 
 
 def rounding_slack(d: int) -> float:
