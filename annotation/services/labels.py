@@ -87,15 +87,16 @@ def record_label(
     reason: str = "",
     is_flagged: bool = False,
     guidelines: GuidelineVersion | None = None,
+    enrolment: Enrolment | None = None,
 ) -> Label:
     """Take the answer to a held offer. The same answer again gives the same label.
 
     The conditional UPDATE of the offer decides who wins: a second submit waits for its row, finds it answered, and
-    reads the first one's label. The campaign's row, which everybody shares, is locked last.
+    reads the first one's label. The campaign's row, which everybody shares, is locked last. Of the offer and the
+    enrolment as they are passed only what does not change is believed; the enrolment counts on in memory too.
 
     Raises OfferLapsed, OfferNotHeld, AlreadyLabelled, BudgetSpent, CampaignNotOpen, InvalidAnswer.
     """
-    offer = Offer.objects.select_related("campaign", "membership__pool", "teacher__user").get(pk=offer.pk)
     answer = _read_answer(
         offer,
         choice=choice,
@@ -109,13 +110,12 @@ def record_label(
     reserved = _take(offer, now=now)
     if reserved is None:
         return _known_label(offer, answer)
-    if offer.campaign.state not in ANSWERING:
-        raise CampaignNotOpen
-    enrolment, _is_new = Enrolment.objects.get_or_create(
-        campaign_id=offer.campaign_id,
-        teacher_id=offer.teacher_id,
-        defaults={"stage": Enrolment.Stage.WORKING, "working_since": now},
-    )
+    if enrolment is None:
+        enrolment, _is_new = Enrolment.objects.get_or_create(
+            campaign_id=offer.campaign_id,
+            teacher_id=offer.teacher_id,
+            defaults={"stage": Enrolment.Stage.WORKING, "working_since": now},
+        )
     seconds = (now - (offer.held_at or now)).total_seconds()
     price = budget.price_of(offer.membership, reserved=offer.cost, seconds=seconds)
     label = Label.objects.create(
@@ -136,7 +136,9 @@ def record_label(
         cost=price,
     )
     _pay(label, offer=offer, price=price)
-    _count(offer, labels=1, price=price, day=today(offer.teacher, now=now))
+    day = today(offer.teacher, now=now)
+    _count(offer, labels=1, price=price, day=day)
+    enrolment.count_label(price, day=day)
     if enrolment.is_learning:
         advance_enrolment(campaign=offer.campaign, enrolment=enrolment)
     _settle(offer, labels=1, reserved=-reserved, spent=price)
@@ -152,12 +154,12 @@ def _take(offer: Offer, *, now: datetime) -> Decimal | None:
     answered = {"state": Offer.State.ANSWERED, "closed_at": now, "draft": None}
     if this.filter(state=Offer.State.HELD, held_until__gt=now).update(**answered):
         return offer.cost
-    offer.state = this.values_list("state", flat=True).get()
+    offer.state, offer.held_at = this.values_list("state", "held_at").get()
     if offer.state == Offer.State.ANSWERED:
         return None
     if offer.state not in (Offer.State.HELD, Offer.State.LAPSED) or offer.held_at is None:
         raise OfferNotHeld
-    if offer.campaign.late_policy == Campaign.LatePolicy.REFUSE:
+    if Campaign.objects.filter(pk=offer.campaign_id, late_policy=Campaign.LatePolicy.REFUSE).exists():
         raise OfferLapsed
     if this.filter(state=Offer.State.HELD).update(**answered):
         return offer.cost
@@ -207,14 +209,17 @@ def _count(offer: Offer, *, labels: int, price: Decimal, day: date) -> None:
         counted["day"] = day
     if offer.membership_id is not None:
         Membership.objects.filter(pk=offer.membership_id).update(**counted)
-    Enrolment.objects.filter(campaign_id=offer.campaign_id, teacher_id=offer.teacher_id).update(
-        **counted, earned=budget.moved("earned", price)
-    )
+    if price:
+        counted["earned"] = budget.moved("earned", price)
+    Enrolment.objects.filter(campaign_id=offer.campaign_id, teacher_id=offer.teacher_id).update(**counted)
 
 
 def _settle(offer: Offer, *, labels: int, reserved: Decimal, spent: Decimal) -> None:
-    """The campaign's counters and money, in one UPDATE, last. Raises BudgetSpent and so undoes the rest."""
-    fitting = Campaign.objects.filter(pk=offer.campaign_id)
+    """The campaign's counters and money, in one UPDATE, last, if it takes answers and has the money.
+
+    Raises CampaignNotOpen or BudgetSpent, and so undoes the rest.
+    """
+    fitting = Campaign.objects.filter(pk=offer.campaign_id, state__in=ANSWERING)
     if reserved + spent > 0:
         fitting = fitting.filter(budget.within_budget(reserved + spent))
     changes: dict[str, Any] = {
@@ -226,7 +231,8 @@ def _settle(offer: Offer, *, labels: int, reserved: Decimal, spent: Decimal) -> 
     if spent:
         changes["spent"] = budget.moved("spent", spent)
     if not fitting.update(**changes):
-        raise BudgetSpent
+        is_open = Campaign.objects.filter(pk=offer.campaign_id, state__in=ANSWERING).exists()
+        raise BudgetSpent if is_open else CampaignNotOpen
 
 
 # Changing -------------------------------------------------------------------------------------------------------------
@@ -249,7 +255,7 @@ def edit_label(
     Raises AlreadyLabelled where another edit came first, NotAllowed where the label was retracted or withdrawn or
     answered a lesson, CampaignNotOpen, InvalidAnswer.
     """
-    offer = Offer.objects.select_related("campaign", "teacher").get(pk=label.offer_id)
+    offer = Offer.objects.get(pk=label.offer_id)
     answer = _read_answer(
         offer,
         choice=choice,
@@ -259,8 +265,6 @@ def edit_label(
         reason=reason,
         is_flagged=is_flagged,
     )
-    if offer.campaign.state not in ANSWERING:
-        raise CampaignNotOpen
     if not _may_change(label):
         raise NotAllowed
     if not Label.objects.filter(pk=label.pk, state=Label.State.CURRENT).update(

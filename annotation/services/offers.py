@@ -165,15 +165,16 @@ def _reserve_or_drop(campaign: Campaign, stored: dict[Any, Offer]) -> None:
 # Claiming -------------------------------------------------------------------------------------------------------------
 
 
-def claim_offer(*, campaign: Campaign, teacher: Teacher) -> Offer | None:
+def claim_offer(*, campaign: Campaign, teacher: Teacher, enrolment: Enrolment | None = None) -> Offer | None:
     """What to put before the teacher: the offer already held, else a lesson that is due, else the queue's head.
 
     A held offer comes back with the lease that it has; one past its end, which nobody swept yet, gets a new lease. None
     where nothing waits: `terms.reason_to_rest` says why. Costs the same with ten comparisons and with a million.
+    Whoever has just read the enrolment passes it on.
     """
     if not campaign.is_open or teacher.withdrawn_at is not None:
         return None
-    enrolment = Enrolment.objects.filter(campaign=campaign, teacher=teacher).first()
+    enrolment = enrolment or Enrolment.objects.filter(campaign=campaign, teacher=teacher).first()
     if enrolment is not None and enrolment.is_learning:
         advance_enrolment(campaign=campaign, enrolment=enrolment)
     if enrolment is not None and enrolment.is_shut:
@@ -182,6 +183,9 @@ def claim_offer(*, campaign: Campaign, teacher: Teacher) -> Offer | None:
         head = _head(campaign, teacher, enrolment)
         if head is None:
             return None
+        if head.membership is not None and head.membership.status != Membership.Status.ACTIVE:
+            withdraw_offers(offers=[head], also_held=True)  # queued in the moment of the suspension
+            continue
         if head.state == Offer.State.HELD and head.held_until is not None and head.held_until > timezone.now():
             return head
         if not has_room(head.membership, teacher=teacher):
@@ -193,21 +197,25 @@ def claim_offer(*, campaign: Campaign, teacher: Teacher) -> Offer | None:
 
 def _head(campaign: Campaign, teacher: Teacher, enrolment: Enrolment | None) -> Offer | None:
     """The held offer, a lesson that is due, or the first in the queue; with all that its page shows, in one query."""
-    live = (
-        Offer.objects.filter(campaign=campaign, teacher=teacher, state__in=Offer.LIVE)
-        .exclude(membership__status__in=(Membership.Status.SUSPENDED, Membership.Status.DEPARTED))
-        .select_related("comparison__conversation", "comparison__a", "comparison__b", "membership__pool")
-        .annotate(place=Case(When(state=Offer.State.HELD, then=0), default=1))
-        .order_by("place", "rank", "pk")
+    live = Offer.objects.filter(campaign=campaign, teacher=teacher, state__in=Offer.LIVE).order_by(
+        Case(When(state=Offer.State.HELD, then=0), default=1), "rank", "pk"
     )
-    head = live.first()
+    # The head's key first, from narrow rows; the texts are read for one offer only, however long the queue.
+    head = next(iter(_pages().filter(pk=live.values("pk")[:1])), None)
     if enrolment is None or (head is not None and head.state == Offer.State.HELD):
         return head
     if enrolment.is_learning or wants_gold(campaign, enrolment):
         lesson = next_lesson(campaign=campaign, teacher=teacher, enrolment=enrolment)
         if lesson is not None:
-            return live.filter(pk=lesson.pk).first()
+            return _pages().get(pk=lesson.pk)
     return None if enrolment.is_learning else head
+
+
+def _pages() -> QuerySet[Offer]:
+    """Offers with everything that a page or an answer needs of them."""
+    return Offer.objects.select_related(
+        "comparison__conversation", "comparison__a", "comparison__b", "membership__pool"
+    ).order_by()
 
 
 def _hold(offer: Offer, *, lease: int) -> bool:

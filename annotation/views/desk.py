@@ -29,15 +29,16 @@ def answer(request: HtmxRequest, desk: Desk) -> HttpResponse:
     form = AnswerForm(request.POST, campaign=desk.campaign, response_ids=_response_ids(desk, offer))
     if not form.is_valid():
         desk.notices += [("bad", str(error)) for errors in form.errors.values() for error in errors]
-        return show_desk(request, desk, form=form if offer.state == Offer.State.HELD else None)
+        response = show_desk(request, desk, form=form if offer.state == Offer.State.HELD else None)
+        response["X-Refused"] = str(offer.code)  # no use in sending it again as it is
+        return response
     stage = desk.enrolment.stage
     try:
-        label = record_label(offer=offer, **form.answer_given)
+        label = record_label(offer=offer, **form.answer_given, enrolment=desk.enrolment)
     except Refusal as refusal:
         desk.notices.append(("warn", str(refusal)))
         return settled(show_desk(request, desk), offer)
     transaction.on_commit(lambda: ask_for_replan(desk.campaign.pk))
-    desk.enrolment.refresh_from_db()
     desk.said = _("Stored.")
     desk.notices += feedback_on(label, desk=desk, stage=stage)
     return settled(show_desk(request, desk), offer)
@@ -124,9 +125,10 @@ def posted_offer(request: HtmxRequest, desk: Desk) -> Offer:
     """The offer that a post speaks of, if it is the teacher's own. Raises Http404."""
     form = OfferForm(request.POST)
     code: UUID | None = form.cleaned_data["offer"] if form.is_valid() else None
-    return get_object_or_404(
-        Offer.objects.select_related("comparison"), code=code, campaign=desk.campaign, teacher=desk.teacher
-    )
+    offers = Offer.objects.select_related("comparison", "membership__pool")
+    offer = get_object_or_404(offers, code=code, campaign=desk.campaign, teacher=desk.teacher)
+    offer.campaign, offer.teacher = desk.campaign, desk.teacher
+    return offer
 
 
 def settled(response: HttpResponse, offer: Offer) -> HttpResponse:

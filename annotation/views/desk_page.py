@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
-from annotation.access import teacher_for
+from annotation.access import enrolment_for, teacher_for
 from annotation.differences import mark_differences
 from annotation.forms.desk import AnswerForm, initial_answer
 from annotation.models import (
@@ -95,13 +95,18 @@ def _send_to_sign_in(request: HtmxRequest, code: UUID) -> HttpResponse:
 
 
 def open_desk(user: User, code: UUID) -> Desk:
-    campaign, teacher = teacher_for(user, code)
+    enrolment = enrolment_for(user, code)
+    if enrolment is None:
+        campaign, teacher = teacher_for(user, code)
+        enrolment = enrol(campaign=campaign, teacher=teacher)
+    else:
+        campaign, teacher = enrolment.campaign, enrolment.teacher
     record_presence(teacher)
     return Desk(
         campaign=campaign,
         teacher=teacher,
         user=user,
-        enrolment=enrol(campaign=campaign, teacher=teacher),
+        enrolment=enrolment,
         guidelines=GuidelineVersion.objects.filter(campaign=campaign).defer("text").first(),
     )
 
@@ -156,7 +161,7 @@ def claim_next(desk: Desk) -> Offer | None:
     """The next offer; those of categories that the teacher opted out of are passed over."""
     declined = set(desk.teacher.declined_warnings) & set(desk.campaign.content_warnings)
     for _attempt in range(MOST_DECLINED):
-        offer = claim_offer(campaign=desk.campaign, teacher=desk.teacher)
+        offer = claim_offer(campaign=desk.campaign, teacher=desk.teacher, enrolment=desk.enrolment)
         if offer is None or offer.comparison.category not in declined:
             return offer
         skip_offer(offer=offer, reason=f"opted out of {offer.comparison.category}")

@@ -132,7 +132,7 @@ class TestAnswering:
         Pool.objects.update(pay_per_label=0, pay_per_hour=12)
         Offer.objects.filter(pk=held.pk).update(cost=3, held_at=timezone.now() - timedelta(minutes=5))
         Campaign.objects.update(reserved="3.2")
-        label = record_label(offer=held, choice="first")
+        label = record_label(offer=Offer.objects.get(pk=held.pk), choice="first")
         campaign.refresh_from_db()
         assert label.cost == pytest.approx(Decimal(1), abs=Decimal("0.01"))  # five minutes at 12 an hour
         assert campaign.reserved == Decimal("0.2")
