@@ -26,15 +26,16 @@ const deskStore = (() => {
   return {
     draft: (desk, offer) => read(draftKey(desk, offer), null),
     keepDraft: (desk, offer, fields) => write(draftKey(desk, offer), { at: Date.now(), fields }),
-    dropDraft: (desk, offer) => write(draftKey(desk, offer), null),
     outbox: (desk) => read(outboxKey(desk), []),
     // One answer for each offer: a second thought replaces the first.
     post: (desk, offer, body) => {
       const others = read(outboxKey(desk), []).filter((one) => one.offer !== offer);
       write(outboxKey(desk), [...others, { offer, body, at: Date.now() }]);
     },
+    // Refused as it was: the words stay as a draft, but nothing is sent again.
+    takeBack: (desk, offer) => write(outboxKey(desk), read(outboxKey(desk), []).filter((one) => one.offer !== offer)),
     settle: (desk, offer) => {
-      write(outboxKey(desk), read(outboxKey(desk), []).filter((one) => one.offer !== offer));
+      deskStore.takeBack(desk, offer);
       write(draftKey(desk, offer), null);
     },
     sweep: () => {

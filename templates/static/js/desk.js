@@ -92,6 +92,8 @@
       deskStore.settle(desk(), settled);
       warn("");
     }
+    const refused = event.detail.xhr?.getResponseHeader("X-Refused");
+    if (refused) deskStore.takeBack(desk(), refused);
     if (!event.detail.elt.matches?.("form[data-answer]")) return;
     desk()?.removeAttribute("aria-busy");
     if (!event.detail.successful) {
@@ -127,9 +129,10 @@
         return keepTrying(0);
       }
       if (response.headers.get("HX-Redirect")) return warn(text("signedOut"));
-      if (response.status === 404) deskStore.settle(page, one.offer);
+      if (response.headers.get("X-Refused")) deskStore.takeBack(page, one.offer);
+      else if (response.status === 404) deskStore.settle(page, one.offer);
       else if (!response.ok || response.headers.get("X-Settled") !== one.offer) return keepTrying(response.status);
-      deskStore.settle(page, one.offer);
+      else deskStore.settle(page, one.offer);
     }
     warn("");
     say(text("sentLater"));
