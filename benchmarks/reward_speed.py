@@ -22,10 +22,13 @@ from training.algorithms.reward import Reward
 WORDS = ["measure", "the", "river", "slowly", "and", "report", "what", "it", "carries", "down", "to", "sea", "today"]
 
 
-def make_texts(count: int, *, seed: int = 0) -> list[str]:
-    """Texts of 20 to 200 words."""
+def make_texts(count: int, *, words: int = 200, seed: int = 0) -> list[str]:
+    """Texts of a tenth of `words` to `words` words."""
     rng = np.random.default_rng(seed)
-    return [" ".join(WORDS[i] for i in rng.integers(len(WORDS), size=rng.integers(20, 200))) for _ in range(count)]
+    return [
+        " ".join(WORDS[i] for i in rng.integers(len(WORDS), size=rng.integers(words // 10, words) + 1))
+        for _ in range(count)
+    ]
 
 
 def make_reward(encoder: Encoder, texts: Sequence[str], *, width: int) -> Reward:
@@ -55,11 +58,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--width", type=int, default=32)
     given = parser.parse_args(arguments)
     on_gpu = torch.cuda.is_available()
-    count = given.texts or (20_000 if on_gpu else 48 if given.quick else 256)
+    count = given.texts or (20_000 if on_gpu else 32 if given.quick else 256)
     rounds = given.rounds or (5 if given.quick else 9)
     texts = make_texts(count)
     encoder = Encoder(given.encoder)
-    reward = make_reward(encoder, texts[: max(48, 2 * given.width)], width=given.width)
+    reward = make_reward(encoder, make_texts(2 * given.width, words=5), width=given.width)
     reference = np.zeros((count, reward.projection.dimensions), dtype=np.float32)
     works: dict[str, Callable[[], object]] = {
         "encoder": lambda: encoder.tensors(texts),

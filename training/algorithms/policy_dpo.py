@@ -7,13 +7,15 @@ A tie counts half for each side. With radius 0, rho 1 and no ties this is TRL's 
 pair is computed once, before training, and travels as a column of the data.
 """
 
+import shutil
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
+from accelerate.state import PartialState
 from accelerate.utils.modeling import is_peft_model
 from datasets.arrow_dataset import Dataset
 from datasets.utils.tqdm import disable_progress_bars
@@ -22,14 +24,16 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 from trl.trainer.utils import add_fused_lm_head, use_adapter
 
+from training.algorithms.batching import plan_groups, take_rows
 from training.algorithms.checkpoints import Durable
 from training.algorithms.config import TrainingConfig
 from training.algorithms.data import Preference
 from training.algorithms.durability import run_trainer
 from training.algorithms.language_model import load_tokenizer, lora, prepare_base, trainer_arguments
-from training.algorithms.policy import Fitted, Job
+from training.algorithms.policy import Fitted, Job, is_main_process, process_count
 
 COLUMNS = ("margin", "rationality", "target", "weight")
+CPU_PRICE, GPU_PRICE = 48, 1024  # tokens of work that one more pass through the model is worth
 
 
 def pessimistic_loss(
@@ -61,6 +65,7 @@ class PreferenceCollator(DataCollatorForPreference):
         batch = super().torch_call(examples)
         for name in COLUMNS:
             batch[name] = torch.tensor([example[name] for example in examples], dtype=torch.float32)
+        batch["lengths"] = batch["attention_mask"].sum(dim=1).tolist()  # while it is still on the host
         return batch
 
 
@@ -78,6 +83,10 @@ class PessimisticDPOTrainer(Durable, DPOTrainer):
         self._kept: dict[str, list[torch.Tensor]] = defaultdict(list)
         self.tokens = 0
 
+    @property
+    def is_grouped(self) -> bool:
+        return bool(self.accelerator.num_processes == 1 and not self.is_fsdp_enabled)
+
     def _set_signature_columns_if_needed(self) -> None:
         super()._set_signature_columns_if_needed()
         if not set(COLUMNS) <= set(self._signature_columns):
@@ -90,10 +99,25 @@ class PessimisticDPOTrainer(Durable, DPOTrainer):
         return prepared
 
     def compute_ref_log_probs(self, model: Any, inputs: Mapping[str, Any]) -> Any:
-        return super().compute_ref_log_probs(model, {k: v for k, v in inputs.items() if k not in COLUMNS})
+        score = super().compute_ref_log_probs
+        return self._in_groups(inputs, lambda rows: torch.cat(score(model, rows))).chunk(2)
+
+    def _in_groups(self, inputs: Mapping[str, Any], score: Callable[[Mapping[str, Any]], torch.Tensor]) -> torch.Tensor:
+        """(2b,) score of every row, rows of like length together.
+
+        Several processes take the batch whole: a wrapped model wants one forward pass to one backward pass.
+        """
+        lengths = inputs["lengths"]
+        price = GPU_PRICE if self.accelerator.device.type == "cuda" else CPU_PRICE
+        groups = plan_groups(lengths, price=price) if self.is_grouped else [list(range(len(lengths)))]
+        if len(groups) == 1:
+            return score({name: inputs[name] for name in ("input_ids", "attention_mask", "completion_mask")})
+        scores = [score(take_rows(inputs, rows, length=lengths[rows[0]])) for rows in groups]
+        order = torch.tensor([row for rows in groups for row in rows], device=scores[0].device)
+        return torch.cat(scores)[torch.argsort(order)]
 
     def _compute_loss(self, model: Any, inputs: Mapping[str, Any], return_outputs: bool) -> Any:
-        policy = _sequence_log_probs(model, inputs)
+        policy = self._in_groups(inputs, lambda rows: _sequence_log_probs(model, rows))
         if self.precompute_ref_logps:
             reference = torch.cat([inputs["ref_chosen_logps"], inputs["ref_rejected_logps"]])
         else:
@@ -107,10 +131,10 @@ class PessimisticDPOTrainer(Durable, DPOTrainer):
     def _reference_log_probs(self, inputs: Mapping[str, Any]) -> torch.Tensor:
         with torch.no_grad(), disable_gradient_checkpointing(self.model, self.args.gradient_checkpointing_kwargs):
             if self.ref_model is not None:
-                return _sequence_log_probs(self.ref_model, inputs)
+                return self._in_groups(inputs, lambda rows: _sequence_log_probs(self.ref_model, rows))
             unwrapped = self.accelerator.unwrap_model(self.model)
             with use_adapter(unwrapped, adapter_name=None):
-                return _sequence_log_probs(self.model, inputs)
+                return self._in_groups(inputs, lambda rows: _sequence_log_probs(self.model, rows))
 
     def _keep(self, chosen: torch.Tensor, rejected: torch.Tensor, inputs: Mapping[str, Any]) -> None:
         """Metrics of one forward pass, left on the device. `kl` is mean(log pi0 - log pi) over the data's responses:
@@ -210,7 +234,7 @@ def fit_rows(job: Job, rows: Sequence[Mapping[str, Any]], *, notes: Mapping[str,
         return PessimisticDPOTrainer(
             model=str(base),
             args=arguments,
-            train_dataset=Dataset.from_list([dict(row) for row in rows]),
+            train_dataset=_dataset(rows, job.folder / "rows"),
             processing_class=tokenizer,
             data_collator=PreferenceCollator(
                 pad_token_id=tokenizer.pad_token_id, max_length=config.max_length, truncation_mode="keep_start"
@@ -222,6 +246,19 @@ def fit_rows(job: Job, rows: Sequence[Mapping[str, Any]], *, notes: Mapping[str,
     return Fitted(
         model=job.folder / "model", reference=base, steps=steps, notes={"rows": float(len(rows)), **(notes or {})}
     )
+
+
+def _dataset(rows: Sequence[Mapping[str, Any]], folder: Path) -> Dataset:
+    """The rows as TRL takes them. Processes that share a run must share the folder too in which TRL caches the
+    reference's scores: a data set in memory has one per process.
+    """
+    if process_count() == 1:
+        return Dataset.from_list([dict(row) for row in rows])
+    with PartialState().main_process_first():
+        if is_main_process():
+            shutil.rmtree(folder, ignore_errors=True)
+            Dataset.from_list([dict(row) for row in rows]).save_to_disk(str(folder))
+    return Dataset.load_from_disk(str(folder))
 
 
 def _messages(messages: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:

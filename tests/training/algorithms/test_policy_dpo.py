@@ -13,12 +13,20 @@ from datasets import Dataset
 from trl import DPOTrainer
 
 from tests.training.algorithms.conftest import HashEncoder, make_config
+from training.algorithms.batching import plan_groups
 from training.algorithms.config import TrainingConfig
 from training.algorithms.data import TrainingData
 from training.algorithms.journal import Journal, read_metrics
 from training.algorithms.language_model import load_tokenizer
 from training.algorithms.policy import Job
-from training.algorithms.policy_dpo import dpo_arguments, fit, fit_rows, pessimistic_loss, preference_rows
+from training.algorithms.policy_dpo import (
+    PessimisticDPOTrainer,
+    dpo_arguments,
+    fit,
+    fit_rows,
+    pessimistic_loss,
+    preference_rows,
+)
 from training.algorithms.tiny import save_tiny
 
 
@@ -110,7 +118,10 @@ def test_plain_dpo_knows_no_ties_margins_or_teachers(data: TrainingData, tmp_pat
 
 
 @pytest.mark.parametrize("precompute", [True, False], ids=["reference scored once", "reference in every step"])
-def test_radius_zero_is_trl_number_for_number(data: TrainingData, tmp_path: Path, precompute: bool) -> None:
+def test_radius_zero_is_trl_number_for_number(
+    data: TrainingData, tmp_path: Path, precompute: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(PessimisticDPOTrainer, "is_grouped", False)
     config = make_config(radius=0.0, max_steps=5, precompute_reference=precompute)
     rational = replace(data, preferences=[replace(row, rationality=1.0) for row in data.preferences])
     job = make_job(config, rational, tmp_path / "ours")
@@ -121,6 +132,30 @@ def test_radius_zero_is_trl_number_for_number(data: TrainingData, tmp_path: Path
     assert [line["gradient_norm"] for line in ours] == [line["grad_norm"] for line in theirs]
     assert [line["reward_margin"] for line in ours] == pytest.approx([line["rewards/margins"] for line in theirs])
     assert ours[-1]["loss"] != ours[0]["loss"]
+
+
+def test_rows_in_groups_of_like_length_are_the_same_to_rounding(data: TrainingData, tmp_path: Path) -> None:
+    config = make_config(radius=0.0, max_steps=5)
+    uneven = [replace(row, rationality=1.0) for row in data.preferences]
+    uneven[1] = replace(uneven[1], chosen=[{"role": "assistant", "content": "long " * 15}])
+    rational = replace(data, preferences=uneven)
+    fit(make_job(config, rational, tmp_path / "ours"))
+    ours = [line["loss"] for line in read_metrics(tmp_path / "ours") if line["stage"] == "train"]
+    theirs = [line["loss"] for line in plain_trl(config, rational, tmp_path / "theirs")]
+    assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_groups_hold_every_row_once_and_cost_no_more_than_one() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        lengths = rng.integers(1, 300, size=int(rng.integers(1, 20))).tolist()
+        groups = plan_groups(lengths, price=50)
+        assert sorted(row for rows in groups for row in rows) == list(range(len(lengths)))
+        cost = sum(len(rows) * max(lengths[row] for row in rows) + 50 for rows in groups)
+        assert cost <= len(lengths) * max(lengths) + 50
+    assert plan_groups([100, 10, 99, 11], price=20) == [[0, 2], [3, 1]]  # 200 + 22 + 40 < 400 + 20
+    assert plan_groups([100, 10, 99, 11], price=500) == [[0, 2, 3, 1]]
+    assert plan_groups([7, 7, 7], price=1) == [[0, 1, 2]]
 
 
 def plain_trl(config: TrainingConfig, data: TrainingData, folder: Path) -> list[dict[str, Any]]:
