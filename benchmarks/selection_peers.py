@@ -13,7 +13,7 @@ from activelearning.algorithms.running_information import RunningInformation
 from activelearning.algorithms.teacher_choice import Choice, best_teacher, build_choice, drop_teacher, log_w
 from activelearning.algorithms.types import Bools, Floats, Ints, Pool, Singles, Teachers
 
-Product = Callable[[Floats], Floats]
+Product = Callable[[Floats], Singles]
 
 
 def numpy_product(design: Singles) -> Product:

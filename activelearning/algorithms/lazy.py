@@ -7,7 +7,7 @@ import numpy as np
 from scipy.linalg import eigvalsh
 
 from .eligibility import NO_PAIRS, check_constraints
-from .kernels import Rows, collect, contest, refresh_rows, revalue_all, spread
+from .kernels import Rows, collect, contest, one_blas_thread, refresh_rows, revalue_all, spread
 from .running_information import RunningInformation
 from .scoring import bound, measure, score
 from .teacher_choice import TIE, Choice, best_teacher, build_choice, build_lists, drop_teacher, log_w
@@ -119,7 +119,7 @@ class LazyGreedy:
         stamp, d = rows.stamp[wanted], len(self.theta)
         far = wanted[(running.log.now - stamp > max(16, d // 6)) | (stamp < running.log.base)]
         if len(far) > MANY:
-            if running.log.now - running.factor.stamp > 16:
+            if running.log.now - running.factor.stamp > 48:
                 running.refactor()
             score(rows, running, far)
         spread(refresh_rows, len(wanted), rows, running.log, running.factor, self._choice, wanted)
@@ -230,8 +230,9 @@ class LazyGreedy:
         q_new <= q_old / lambda_min. Returns lambda_min.
         """
         rows = self.rows
-        least = float(eigvalsh(information, self.running.matrix, subset_by_index=[0, 0])[0])
         old = self.running
+        with one_blas_thread():
+            least = float(eigvalsh(information, old.matrix, subset_by_index=[0, 0])[0])
         self.running = RunningInformation(information)
         if least < WORTH_BOUNDING:
             bound(rows, information)

@@ -32,7 +32,8 @@ def bound(rows: Rows, information: Floats, *, first: int = 0) -> None:
     Rows whose weight w is small never need more. Marked as of before every update.
     """
     root = np.sqrt(np.diagonal(information))
-    least = float(eigvalsh(information / np.outer(root, root), subset_by_index=[0, 0])[0])
+    with one_blas_thread():
+        least = float(eigvalsh(information / np.outer(root, root), subset_by_index=[0, 0])[0])
     least = max(least - 1e-12 * len(root), 1e-3 * np.finfo(np.float64).eps)  # the rounding of eigvalsh itself
     q = rows.q[first:]
     q[:] = 0.0

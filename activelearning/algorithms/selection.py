@@ -36,6 +36,8 @@ def select(
 ) -> list[Pick]:
     """Choose up to `size` pairs, each counted into H before the next is chosen.
 
+    pool.design may be a torch tensor, on any device: `dual` then makes its passes there.
+
     theta        (d,)   float64   the estimate, held fixed over the batch
     information  (d, d) float64   H of the labels; offers outside the pool counted in by `planned_information`
     size         >= 0             fewer picks come back when no eligible pair tells anything
@@ -53,9 +55,13 @@ def select(
     check_estimate(pool, theta=theta, information=information, size=size, strategy=strategy)
     pairs = np.concatenate([np.asarray(judged).reshape(-1, 2), np.asarray(in_flight).reshape(-1, 2)])
     h = planned(pool, teachers, theta=theta, information=information, in_flight=in_flight)
+    design: object = pool.design
+    if strategy == "dual" and not isinstance(design, np.ndarray):
+        from .torch_greedy import TorchGreedy  # a pool in numpy must not cost the import of torch
+
+        return TorchGreedy(pool, teachers, theta=theta, information=h, judged=pairs, budget=budget).picks(size)
     if strategy == "dual" and len(pool) * len(teachers) > PLAIN:
-        greedy = LazyGreedy(pool, teachers, theta=theta, information=h, judged=pairs, budget=budget)
-        return greedy.picks(size)
+        return LazyGreedy(pool, teachers, theta=theta, information=h, judged=pairs, budget=budget).picks(size)
     ledger = Eligibility(pool, teachers, judged=pairs, budget=budget)
     view = View(
         pool=pool,
@@ -95,7 +101,9 @@ def check_estimate(pool: Pool, *, theta: Floats, information: Floats, size: int,
 def planned(pool: Pool, teachers: Teachers, *, theta: Floats, information: Floats, in_flight: Ints) -> Floats:
     """H with the live offers counted in, at the weights they have under this estimate."""
     rows, asked = np.asarray(in_flight, dtype=np.int64).reshape(-1, 2).T
-    design = np.asarray(pool.design[rows], dtype=np.float64)
+    if len(rows) == 0:
+        return information.copy()
+    design = np.asarray([pool.design[row].tolist() for row in rows], dtype=np.float64)
     weight = label_weight(design @ theta, teachers.rationality[asked, pool.category[rows]])
     return planned_information(information, design=design, weight=weight)
 
