@@ -107,14 +107,14 @@ def savings_plan(world: World, arm: Arm, *, labels: int = 1000) -> Plan:
     )
 
 
-def vote_plan(world: World, arm: Arm, *, labels: int = 1500) -> Plan:
+def vote_plan(world: World, arm: Arm, *, labels: int = 800) -> Plan:
     return Plan(
         strategy=arm.strategy,
         labels=labels,
         first=50,
         ridge=VOTE_RIDGE,
-        refit_every=10,
-        measure_at=tuple(step for step in (50, 70, 100, 140, 200, 280, 400, 560, 800, 1120, 1500) if step <= labels),
+        refit_every=20,
+        measure_at=tuple(step for step in (50, 80, 110, 150, 210, 290, 410, 570, 690, 800) if step <= labels),
         rationality=arm.rationality,
         prior=VOTE_PRIOR,
     )
@@ -163,7 +163,7 @@ def sections(data: Path, scratch: Path, *, dimensions: int) -> dict[str, Section
             partial(savings_world, categories=4), savings_plan, known(*KNOWN, *DUELING), repetitions=40
         ),
         "unknown rationality": Section(partial(savings_world, categories=4), savings_plan, unknown(), repetitions=20),
-        "hh": Section(partial(_hh, pairs), partial(savings_plan, labels=800), known(*KNOWN, *DUELING), repetitions=20),
+        "hh": Section(partial(_hh, pairs), partial(savings_plan, labels=500), known(*KNOWN, *DUELING), repetitions=20),
         "mtbench": Section(
             replay,
             vote_plan,

@@ -5,34 +5,29 @@ labels each) and renews when they do not. Cold, the factor is renewed nearly eve
 few new labels, the old factor serves to the end.
 """
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
-from scipy.optimize import brentq
+from scipy.linalg import cho_factor, cho_solve
 
+from activelearning.algorithms.kernels import one_blas_thread
 from activelearning.algorithms.likelihood import (
+    THREADED_NUMBERS,
     Curvature,
     curvature,
-    evaluate,
     label_rationality,
     utilities,
     weighted_gram,
 )
+from activelearning.algorithms.newton import CorrectedFactor, DidNotConverge, Factor, NotIdentified, Problem
 from activelearning.algorithms.types import Bools, Floats, Ints, Labels
+
+__all__ = ["DidNotConverge", "Estimate", "NotIdentified", "covariance", "every", "fit", "take"]
 
 SLOW = 0.25  # a chord step that leaves more than this share of the distance asks for a new factor
 SUBSAMPLE = 8  # a large cold fit starts from the fit of every eighth label, and from its factor
 LARGE = 10**8  # n d^2 from which that pays
-MEMORY = 10  # pairs of steps and changes of the gradient by which a kept factor is corrected
-
-
-class DidNotConverge(ArithmeticError):
-    """The solver used up its steps; the message holds the distance that remained."""
-
-
-class NotIdentified(ArithmeticError):
-    """The labels do not determine the estimate: separable or too few, and no ridge to hold it."""
 
 
 @dataclass(frozen=True)
@@ -65,115 +60,6 @@ class Estimate:
     is_on_ball: bool
 
 
-@dataclass(frozen=True)
-class _Problem:
-    """What the solver minimises: minus (M3) plus ridge/2 |theta|^2 plus |b|^2 / (2 tau_b^2), with |theta| <= ball."""
-
-    labels: Labels
-    rho: Floats  # (n,)
-    ridge: float
-    ball: float | None
-    bias_prior: float | None
-    teachers: int
-
-    def value(self, theta: Floats, bias: Floats) -> tuple[float, float, Floats, Floats]:
-        """Objective, log-likelihood, gradient of the objective in theta and in b."""
-        loglik, score, pull = evaluate(self.labels, theta, bias, rho=self.rho)
-        objective = -loglik + 0.5 * self.ridge * float(theta @ theta)
-        if self.bias_prior is None:
-            return objective, loglik, self.ridge * theta - score, np.zeros_like(bias)
-        precision = self.bias_prior**-2
-        objective += 0.5 * precision * float(bias @ bias)
-        return objective, loglik, self.ridge * theta - score, precision * bias - pull
-
-    def curvature(self, theta: Floats, bias: Floats) -> Curvature:
-        """Hessian of the objective; one pass."""
-        with_pull = self.bias_prior is not None
-        raw = curvature(self.labels, theta, bias, rho=self.rho, with_pull=with_pull)
-        reward = raw.reward + self.ridge * np.eye(theta.size)
-        pull = raw.pull + self.bias_prior**-2 if self.bias_prior is not None else np.ones(bias.size)
-        return Curvature(reward, raw.cross, pull)
-
-
-class _Factor:
-    """Cholesky factor of the Schur complement S = H_tt - H_tb H_bb^-1 H_bt; solves for Newton steps."""
-
-    def __init__(self, hessian: Curvature) -> None:
-        self.hessian = hessian
-        self.schur = hessian.reward
-        if hessian.cross.any():
-            self.schur = hessian.reward - (hessian.cross / hessian.pull) @ hessian.cross.T
-        try:
-            self.factor = cho_factor(self.schur, lower=True)
-        except LinAlgError as error:
-            raise NotIdentified(
-                "The labels do not span every direction of the features; set a ridge above 0."
-            ) from error
-
-    def step(
-        self, theta: Floats, gradient: Floats, bias_gradient: Floats, ball: float | None
-    ) -> tuple[Floats, Floats, float, bool]:
-        """The Newton step from theta, its length in the norm of H, and whether the ball holds it back."""
-        hessian = self.hessian
-        reduced = gradient - hessian.cross @ (bias_gradient / hessian.pull)
-        move = -cho_solve(self.factor, reduced)
-        is_held = ball is not None and float(np.linalg.norm(theta + move)) > ball
-        if is_held:
-            assert ball is not None
-            move = self._within_ball(theta, reduced, ball) - theta
-        bias_move = -(bias_gradient + hessian.cross.T @ move) / hessian.pull
-        length = move @ (hessian.reward @ move) + 2 * move @ (hessian.cross @ bias_move)
-        length += bias_move @ (hessian.pull * bias_move)
-        return move, bias_move, float(np.sqrt(max(length, 0.0))), is_held
-
-    def _within_ball(self, theta: Floats, reduced: Floats, ball: float) -> Floats:
-        """Minimiser of the quadratic model over |x| <= ball: (S + mu I) x = S theta - g with |x| = ball."""
-        values, vectors = eigh(self.schur)
-        target = vectors.T @ (self.schur @ theta - reduced)
-
-        def excess(mu: float) -> float:
-            return 1.0 / ball - 1.0 / float(np.linalg.norm(target / (values + mu)))
-
-        most = float(np.linalg.norm(target)) / ball  # |x(mu)| <= |target| / mu
-        mu = float(brentq(excess, 0.0, most, xtol=1e-15 * max(1.0, most), rtol=1e-15, maxiter=500))
-        point = vectors @ (target / (values + mu))
-        return np.asarray(point * min(1.0, ball / float(np.linalg.norm(point))))
-
-
-class _Corrected:
-    """A kept factor, corrected by what the last steps showed of the true curvature (limited-memory BFGS)."""
-
-    def __init__(self, base: _Factor) -> None:
-        self.base = base
-        self.pairs: list[tuple[Floats, Floats]] = []  # step and change of the gradient, in (theta, b)
-
-    def learn(self, move: Floats, bias_move: Floats, change: Floats, bias_change: Floats) -> None:
-        step, bend = np.concatenate([move, bias_move]), np.concatenate([change, bias_change])
-        if step @ bend > 1e-10 * np.linalg.norm(step) * np.linalg.norm(bend):
-            self.pairs = [*self.pairs[1 - MEMORY :], (step, bend)]
-
-    def step(
-        self, theta: Floats, gradient: Floats, bias_gradient: Floats, ball: float | None
-    ) -> tuple[Floats, Floats, float, bool]:
-        """As the factor's step; near the ball the factor alone, which knows how to stay within."""
-        width = theta.size
-        shares: list[float] = []
-        rest = np.concatenate([gradient, bias_gradient])
-        for step, bend in reversed(self.pairs):
-            shares.append(float(step @ rest) / float(step @ bend))
-            rest = rest - shares[-1] * bend
-        move, bias_move, length, _ = self.base.step(theta, rest[:width], rest[width:], None)
-        joined = np.concatenate([move, bias_move])
-        for (step, bend), share in zip(self.pairs, reversed(shares), strict=True):
-            joined = joined - (share + float(bend @ joined) / float(step @ bend)) * step
-        move, bias_move = joined[:width], joined[width:]
-        if ball is not None and float(np.linalg.norm(theta + move)) > ball:
-            return self.base.step(theta, gradient, bias_gradient, ball)
-        if self.pairs:
-            length = max(0.0, -float(gradient @ move) - float(bias_gradient @ bias_move)) ** 0.5
-        return move, bias_move, length, False
-
-
 def fit(
     labels: Labels,
     *,
@@ -203,36 +89,43 @@ def fit(
     """
     _check(labels, rationality, ridge, ball, bias_prior)
     teachers, width = rationality.shape[0], labels.design.shape[1]
-    rho = label_rationality(labels, rationality)
-    problem = _Problem(labels, rho, ridge, ball, bias_prior, teachers)
     if len(labels) == 0:
         zeros = np.zeros(teachers)
         error = zeros if bias_prior is None else np.full(teachers, bias_prior)
         return Estimate(np.zeros(width), ridge * np.eye(width), zeros, error, 0.0, ridge, 0, 0, 0, 0.0, False)
+    problem = Problem(labels, label_rationality(labels, rationality), ridge, ball, bias_prior, teachers)
+    with one_blas_thread() if labels.design.size >= THREADED_NUMBERS else nullcontext():
+        theta, bias, hessian = _first_point(problem, rationality, start, max_steps, is_fresh)
+        return _solve(problem, theta, bias, hessian, tolerance, max_steps, is_fresh)
+
+
+def _first_point(
+    problem: Problem, rationality: Floats, start: Estimate | None, max_steps: int, is_fresh: bool
+) -> tuple[Floats, Floats, Curvature | None]:
+    """Where to begin and with which factor: the earlier estimate's, that of a part of many labels, or zero and none."""
+    labels, teachers, width = problem.labels, problem.teachers, problem.labels.design.shape[1]
     theta, bias = np.zeros(width), np.zeros(teachers)
-    hessian: Curvature | None = None
     if start is not None:
         theta, bias = start.theta.copy(), _grown(start.bias, teachers)
-        if not is_fresh:
-            hessian = _extended(problem, start, theta, bias)
-    elif len(labels) > 4 * SUBSAMPLE * width and len(labels) * width**2 > LARGE:
-        part = fit(
-            every(labels, SUBSAMPLE),
-            rationality=rationality,
-            ridge=ridge / SUBSAMPLE,
-            ball=ball,
-            bias_prior=None if bias_prior is None else bias_prior * SUBSAMPLE**0.5,
-            tolerance=1.0,
-            max_steps=max_steps,
-        )
-        theta, bias = part.theta.copy(), part.bias.copy()
-        if bias_prior is None:
-            hessian = Curvature(SUBSAMPLE * part.information, np.zeros((width, teachers)), np.ones(teachers))
-    return _solve(problem, theta, bias, hessian, tolerance, max_steps, is_fresh)
+        return theta, bias, None if is_fresh else _extended(problem, start, theta, bias)
+    if len(labels) <= 4 * SUBSAMPLE * width or len(labels) * width**2 <= LARGE:
+        return theta, bias, None
+    prior = problem.bias_prior
+    part = fit(
+        every(labels, SUBSAMPLE),
+        rationality=rationality,
+        ridge=problem.ridge / SUBSAMPLE,
+        ball=problem.ball,
+        bias_prior=None if prior is None else prior * SUBSAMPLE**0.5,
+        tolerance=1.0,
+        max_steps=max_steps,
+    )
+    whole = Curvature(SUBSAMPLE * part.information, np.zeros((width, teachers)), np.ones(teachers))
+    return part.theta.copy(), part.bias.copy(), whole if prior is None else None
 
 
 def _solve(
-    problem: _Problem,
+    problem: Problem,
     theta: Floats,
     bias: Floats,
     hessian: Curvature | None,
@@ -249,11 +142,11 @@ def _solve(
     is_current = hessian is None
     if hessian is None:
         hessian, passes = problem.curvature(theta, bias), passes + 1
-    factor, previous = _Corrected(_Factor(hessian)), np.inf
+    factor, previous = CorrectedFactor(Factor(hessian)), np.inf
     for steps in range(1, max_steps + 1):
         move, bias_move, distance, is_held = factor.step(theta, gradient, bias_gradient, problem.ball)
         if not is_current and distance > max(SLOW * previous, tolerance):
-            factor, passes, is_current = _Corrected(_Factor(problem.curvature(theta, bias))), passes + 1, True
+            factor, passes, is_current = CorrectedFactor(Factor(problem.curvature(theta, bias))), passes + 1, True
             move, bias_move, distance, is_held = factor.step(theta, gradient, bias_gradient, problem.ball)
         slope = float(gradient @ move) + float(bias_gradient @ bias_move)
         share = 1.0
@@ -279,10 +172,10 @@ def _solve(
 
 
 def _result(
-    problem: _Problem,
+    problem: Problem,
     theta: Floats,
     bias: Floats,
-    factor: _Factor,
+    factor: Factor,
     loglik: float,
     steps: int,
     passes: int,
@@ -291,7 +184,7 @@ def _result(
     is_fresh: bool,
 ) -> Estimate:
     if is_fresh:
-        factor, passes = _Factor(problem.curvature(theta, bias)), passes + 1
+        factor, passes = Factor(problem.curvature(theta, bias)), passes + 1
     hessian, bias_error = factor.hessian, np.zeros_like(bias)
     if problem.bias_prior is not None:
         scaled = hessian.cross / hessian.pull  # (d, k)
@@ -354,7 +247,7 @@ def take(labels: Labels, rows: slice | Ints | Bools) -> Labels:
     )
 
 
-def _extended(problem: _Problem, start: Estimate, theta: Floats, bias: Floats) -> Curvature:
+def _extended(problem: Problem, start: Estimate, theta: Floats, bias: Floats) -> Curvature:
     """The start's H plus the labels since, at the start's theta; the pull's part is computed anew."""
     new = take(problem.labels, slice(start.label_count, None))
     added = curvature(new, theta, bias, rho=problem.rho[start.label_count :], with_pull=False)
@@ -364,7 +257,7 @@ def _extended(problem: _Problem, start: Estimate, theta: Floats, bias: Floats) -
     return Curvature(start.information + added.reward, full.cross, full.pull)
 
 
-def _refuse_separable(problem: _Problem, theta: Floats, bias: Floats) -> None:
+def _refuse_separable(problem: Problem, theta: Floats, bias: Floats) -> None:
     """Every label strictly on its right side: the likelihood grows without end along theta."""
     utility = utilities(problem.labels, theta, rho=problem.rho, bias=bias)
     counts = (problem.labels.weight > 0) & (problem.rho != 0) & problem.labels.design.any(axis=1)

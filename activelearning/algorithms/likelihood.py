@@ -8,17 +8,22 @@ where s_t is +1 if a was shown first and b_k is the teacher's pull toward the re
 outcome 1/2. Everything walks over the labels in blocks that fit the cache, so one evaluation reads them once.
 """
 
-from collections.abc import Iterator
+import itertools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import expit
 
+from activelearning.algorithms.kernels import THREADS, one_blas_thread, threads
 from activelearning.algorithms.types import Floats, Labels
 
 BLOCK_NUMBERS = 2**17  # float64 numbers of the design per block: 1 MB, within a core's L2
 GRAM_NUMBERS = 2**20  # per block of a symmetric product, which wants long columns
+THREADED_NUMBERS = 2**21  # from which a pass is shared out over the cores
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -35,10 +40,23 @@ class Curvature:
     pull: Floats
 
 
-def blocks(rows: int, width: int, *, numbers: int = BLOCK_NUMBERS) -> Iterator[slice]:
-    """Slices over `rows` labels of `width` features, each of about `numbers` entries."""
+def blocks(piece: slice, width: int, *, numbers: int) -> Iterator[slice]:
+    """Slices of a piece's rows, each of about `numbers` entries of the design."""
     step = max(64, numbers // max(1, width))
-    return (slice(start, min(start + step, rows)) for start in range(0, rows, step))
+    return (slice(start, min(start + step, piece.stop)) for start in range(piece.start, piece.stop, step))
+
+
+def side_by_side(work: Callable[[slice], Part], rows: int, width: int) -> list[Part]:
+    """work(piece) for pieces of the rows, on all cores where there are many numbers; the parts in the rows' order.
+
+    Our own threads and one BLAS thread in each: BLAS threads wait for one another after every block, which on shared
+    cores took ten times as long.
+    """
+    if rows * width < THREADED_NUMBERS or THREADS == 1:
+        return [work(slice(0, rows))]
+    cuts = [rows * part // (2 * THREADS) for part in range(2 * THREADS + 1)]
+    with one_blas_thread():
+        return list(threads().map(work, [slice(*ends) for ends in itertools.pairwise(cuts)]))
 
 
 def label_rationality(labels: Labels, rationality: Floats) -> Floats:
@@ -78,15 +96,21 @@ def evaluate(labels: Labels, theta: Floats, bias: Floats, *, rho: Floats) -> tup
     theta    (d,) float64;  bias (k,) float64;  rho (n,) float64
     returns  value, (d,) float64, (k,) float64
     """
-    value, score = 0.0, np.zeros_like(theta)
     surprise = np.empty(len(labels))
     offset = labels.side * bias[labels.teacher]
-    for rows in blocks(*labels.design.shape):
-        design = labels.design[rows]  # (block, d)
-        utility = rho[rows] * (design @ theta) + offset[rows]
-        value += log_likelihood(utility, labels.outcome[rows], labels.weight[rows])
-        surprise[rows] = labels.weight[rows] * (labels.outcome[rows] - expit(utility))
-        score += (rho[rows] * surprise[rows]) @ design
+
+    def read(piece: slice) -> tuple[float, Floats]:
+        value, score = 0.0, np.zeros_like(theta)
+        for rows in blocks(piece, theta.size, numbers=BLOCK_NUMBERS):
+            design = labels.design[rows]  # (block, d)
+            utility = rho[rows] * (design @ theta) + offset[rows]
+            value += log_likelihood(utility, labels.outcome[rows], labels.weight[rows])
+            surprise[rows] = labels.weight[rows] * (labels.outcome[rows] - expit(utility))
+            score += (rho[rows] * surprise[rows]) @ design
+        return value, score
+
+    parts = side_by_side(read, *labels.design.shape)
+    value, score = sum(part[0] for part in parts), np.sum([part[1] for part in parts], axis=0)
     return value, score, per_teacher(labels, labels.side * surprise, teachers=bias.size)
 
 
@@ -119,9 +143,13 @@ def weighted_gram(design: Floats, weight: Floats) -> Floats:
 
     design (n, d) float64;  weight (n,) float64;  returns (d, d) float64, symmetric
     """
-    total = np.zeros((design.shape[1], design.shape[1]))
     root = np.sqrt(weight)
-    for rows in blocks(*design.shape, numbers=GRAM_NUMBERS):
-        scaled = design[rows] * root[rows, None]
-        total += scaled.T @ scaled  # numpy sees A'A and calls syrk: half the work of a product
-    return total
+
+    def add_up(piece: slice) -> Floats:
+        total = np.zeros((design.shape[1], design.shape[1]))
+        for rows in blocks(piece, design.shape[1], numbers=GRAM_NUMBERS):
+            scaled = design[rows] * root[rows, None]
+            total += scaled.T @ scaled  # numpy sees A'A and calls syrk: half the work of a product
+        return total
+
+    return np.asarray(np.sum(side_by_side(add_up, *design.shape), axis=0))

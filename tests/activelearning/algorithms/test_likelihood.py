@@ -72,12 +72,14 @@ def test_doubling_rationality_and_halving_theta_changes_nothing() -> None:
     assert evaluate(labels, THETA, none, rho=rho)[0] == pytest.approx(evaluate(labels, THETA / 2, none, rho=2 * rho)[0])
 
 
-def test_blocks_do_not_change_the_sums(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_blocks_and_threads_do_not_change_the_sums(monkeypatch: pytest.MonkeyPatch) -> None:
     labels = plant_labels(500, theta=THETA, rationality=RHO, bias=BIAS)
     rho = label_rationality(labels, RHO)
     whole, whole_curve = evaluate(labels, THETA, BIAS, rho=rho), curvature(labels, THETA, BIAS, rho=rho)
     monkeypatch.setattr(likelihood, "BLOCK_NUMBERS", 1)  # 64 rows, the least
     monkeypatch.setattr(likelihood, "GRAM_NUMBERS", 1)
+    monkeypatch.setattr(likelihood, "THREADED_NUMBERS", 1)  # every core
+    monkeypatch.setattr(likelihood, "THREADS", 3)
     for one, other in zip(evaluate(labels, THETA, BIAS, rho=rho), whole, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12)
     np.testing.assert_allclose(curvature(labels, THETA, BIAS, rho=rho).reward, whole_curve.reward, rtol=1e-12)
