@@ -6,6 +6,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -107,6 +108,42 @@ def start_child(folder: Path) -> subprocess.Popen[bytes]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
+
+
+@pytest.mark.kill
+@pytest.mark.slow
+def test_two_processes_train_as_one_does(data: TrainingData, tmp_path: Path) -> None:
+    """Half the batch in each of two processes is the same step, and rank 0 alone writes one policy."""
+    even = replace(data, preferences=data.preferences[:12])
+    config = make_config(batch_size=4, max_steps=3, evaluation_prompts=0)
+    run(config, even, tmp_path / "one")
+    write_order(tmp_path / "two", replace(config, batch_size=2), even)
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node",
+        "2",
+        "--master_port",
+        str(free_port()),
+    ]
+    done = subprocess.run(
+        [*command, "-m", "training.algorithms.child", str(tmp_path / "two")],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr.decode()[-2000:]
+    for (step, loss), (other_step, other) in zip(losses(tmp_path / "two"), losses(tmp_path / "one"), strict=True):
+        assert (step, loss) == (other_step, pytest.approx(other, rel=1e-4))
+    artifact.verify(tmp_path / "two" / "policy", kind="policy", expect={"label_set": "label-set-1"})
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
 
 
 @pytest.fixture
