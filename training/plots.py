@@ -1,61 +1,103 @@
-"""Line plots as SVG pictures, small enough to be drawn for every request.
+"""Line plots that are drawn again every few seconds while a run is watched, as SVG.
 
-Written by hand because matplotlib takes a second to import and a quarter of one to draw, in the web process. Colours
-are attributes that read well on light and dark paper: a picture knows nothing of the page's style sheet.
+Written by hand because matplotlib, which draws the other pages' pictures, takes a tenth of a second for each; six of
+them every three seconds for everybody who watches is too much for the web process. The colours are the same.
 """
 
 import math
 from collections.abc import Sequence
 from html import escape
 
+from activelearning.plots import THEMES
+
 Points = Sequence[tuple[float, float]]
 
-WIDTH, HEIGHT = 560, 260
-LEFT, RIGHT, TOP, BOTTOM = 64, 16, 34, 40
-INK, LINE = "#7a828c", "#8a929c"
-COLOURS = ("#3f7d58", "#c2622d", "#4f6db8", "#a34a78")
+WIDTH, HEIGHT = 480, 250
+LEFT, RIGHT, TOP, BOTTOM = 62, 14, 12, 40
+LETTER, ROW = 7.3, 18  # how wide a letter of the legend is taken to be, how high one of its rows
 MOST = 400  # points of a line; more are averaged
 
 
-def line_plot(lines: Sequence[tuple[str, Points]], *, x: str, y: str, diagonal: bool = False) -> str:
+def line_plot(
+    lines: Sequence[tuple[str, Points]], *, x: str, y: str, theme: str = "light", diagonal: bool = False
+) -> str:
     """An SVG of some lines over one pair of axes.
 
     lines     (name, points in ascending x); points that are not finite are left out
     diagonal  draws the line y = x, for calibration
     """
+    paper = _Paper(theme)
     kept = [(name, _thinned(_finite(points))) for name, points in lines]
     everything = [point for _, points in kept for point in points]
     if not everything:
-        return _document([_text(WIDTH / 2, HEIGHT / 2, "nothing to draw yet", anchor="middle")], f"{y} against {x}")
+        paper.write(WIDTH / 2, HEIGHT / 2, "nothing to draw yet", anchor="middle")
+        return paper.document(f"{y} against {x}")
+    places, top = _legend([name for name, _ in kept])
     xs, ys = _ticks([a for a, _ in everything]), _ticks([b for _, b in everything])
     across = _Scale(xs[0], xs[-1], LEFT, WIDTH - RIGHT)
-    up = _Scale(ys[0], ys[-1], HEIGHT - BOTTOM, TOP)
-    parts = []
+    up = _Scale(ys[0], ys[-1], HEIGHT - BOTTOM, top)
     for tick in ys:
-        parts.append(
-            f'<line x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{up(tick):.1f}" y2="{up(tick):.1f}" stroke="{LINE}"'
-            ' stroke-opacity=".28"/>'
-        )
-        parts.append(_text(LEFT - 8, up(tick) + 4, _number(tick), anchor="end"))
-    parts += [_text(across(tick), HEIGHT - BOTTOM + 18, _number(tick), anchor="middle") for tick in xs]
-    parts.append(_text((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, x, anchor="middle"))
+        paper.draw_line(LEFT, up(tick), WIDTH - RIGHT, up(tick))
+        paper.write(LEFT - 8, up(tick) + 4, _number(tick), anchor="end")
+    for tick in xs:
+        paper.write(across(tick), HEIGHT - BOTTOM + 18, _number(tick), anchor="middle")
+    paper.write((LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, x, anchor="middle")
     if diagonal:
         low, high = max(xs[0], ys[0]), min(xs[-1], ys[-1])
-        parts.append(
-            f'<line x1="{across(low):.1f}" y1="{up(low):.1f}" x2="{across(high):.1f}" y2="{up(high):.1f}"'
-            f' stroke="{LINE}" stroke-dasharray="4 4"/>'
+        paper.draw_line(across(low), up(low), across(high), up(high), is_dashed=True)
+    for number, ((name, points), place) in enumerate(zip(kept, places, strict=True)):
+        paper.draw_points([(across(a), up(b)) for a, b in points], number=number)
+        paper.draw_key(*place, name, number=number)
+    return paper.document(f"{y} against {x}")
+
+
+class _Paper:
+    """SVG elements, one after the other. Colours are attributes: a picture has no style sheet."""
+
+    def __init__(self, theme: str) -> None:
+        self.theme = THEMES[theme]
+        self.colours = (self.theme.accent, self.theme.second, self.theme.muted, self.theme.ink)
+        self.parts: list[str] = []
+
+    def write(self, x: float, y: float, text: str, *, anchor: str) -> None:
+        self.parts.append(
+            f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{self.theme.muted}">{escape(text)}</text>'
         )
-    place = float(LEFT)
-    for number, (name, points) in enumerate(kept):
-        colour = COLOURS[number % len(COLOURS)]
-        path = " ".join(f"{across(a):.1f},{up(b):.1f}" for a, b in points)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
-        if len(points) <= 40:
-            parts += [f'<circle cx="{across(a):.1f}" cy="{up(b):.1f}" r="3" fill="{colour}"/>' for a, b in points]
-        parts.append(f'<rect x="{place:.1f}" y="12" width="12" height="4" fill="{colour}"/>')
-        parts.append(_text(place + 17, 19, name, anchor="start"))
-        place += 30 + 7.2 * len(name)
-    return _document(parts, f"{y} against {x}")
+
+    def draw_line(self, x1: float, y1: float, x2: float, y2: float, *, is_dashed: bool = False) -> None:
+        look = f'stroke="{self.theme.muted}" stroke-dasharray="4 4"' if is_dashed else f'stroke="{self.theme.line}"'
+        self.parts.append(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" {look}/>')
+
+    def draw_points(self, points: Points, *, number: int) -> None:
+        colour = self.colours[number % len(self.colours)]
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
+        self.parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        if len(points) <= 12:
+            self.parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
+
+    def draw_key(self, x: float, y: float, name: str, *, number: int) -> None:
+        colour = self.colours[number % len(self.colours)]
+        self.parts.append(f'<rect x="{x:.1f}" y="{y - 6:.1f}" width="12" height="4" fill="{colour}"/>')
+        self.write(x + 17, y, name, anchor="start")
+
+    def document(self, title: str) -> str:
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}"'
+            f' height="{HEIGHT}" font-family="system-ui, sans-serif" font-size="13" role="img">'
+            f"<title>{escape(title)}</title>{''.join(self.parts)}</svg>"
+        )
+
+
+def _legend(names: Sequence[str]) -> tuple[list[tuple[float, float]], float]:
+    """Where each name of the legend stands, in rows, and where the plot below it may begin."""
+    x, y, places = float(LEFT), TOP + 6.0, []
+    for name in names:
+        width = 30 + LETTER * len(name)
+        if x > LEFT and x + width > WIDTH - RIGHT:
+            x, y = float(LEFT), y + ROW
+        places.append((x, y))
+        x += width
+    return places, y + ROW * 0.8
 
 
 class _Scale:
@@ -97,15 +139,3 @@ def _ticks(values: Sequence[float]) -> list[float]:
 def _number(value: float) -> str:
     text = f"{value:.6g}"
     return "0" if text == "-0" else text
-
-
-def _text(x: float, y: float, text: str, *, anchor: str) -> str:
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{INK}">{escape(text)}</text>'
-
-
-def _document(parts: Sequence[str], title: str) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}"'
-        f' font-family="system-ui, sans-serif" font-size="12" role="img"><title>{escape(title)}</title>'
-        f"{''.join(parts)}</svg>"
-    )

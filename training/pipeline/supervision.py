@@ -34,6 +34,7 @@ QUIET = {
     "DO_NOT_TRACK": "1",
     "TOKENIZERS_PARALLELISM": "false",
     "TQDM_DISABLE": "1",
+    "PYTHONWARNINGS": "ignore::FutureWarning",
     "PYTHONUNBUFFERED": "1",
     "OMP_WAIT_POLICY": "passive",
     "GOMP_SPINCOUNT": "0",

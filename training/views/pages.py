@@ -46,6 +46,10 @@ def research_page(*methods: str) -> Callable[[View], View]:
     return wrap
 
 
+def theme_of(request: HttpRequest) -> str:
+    return "dark" if request.GET.get("theme") == "dark" else "light"
+
+
 def svg(picture: str) -> HttpResponse:
     response = HttpResponse(picture, content_type="image/svg+xml")
     response["Cache-Control"] = "private, max-age=5"

@@ -25,7 +25,7 @@ from training.plots import line_plot
 from training.services.generations import author_of, start_generation
 from training.services.work import ask_to_cancel
 from training.tasks import ask_for_work
-from training.views.pages import PageRequest, research_page, svg
+from training.views.pages import PageRequest, research_page, svg, theme_of
 
 PIECE = 1024 * 1024
 PLOTS = ("curve", "best_of_n", "reliability")
@@ -71,18 +71,26 @@ def policy_plot(request: PageRequest, campaign: Campaign, policy: UUID, name: st
     if name == "reliability":
         bins = row.evaluation.get("reward", {}).get("reliability", [])
         points = [(sure, share) for sure, share, _count in bins]
-        return svg(line_plot([(_("held-out labels"), points)], x=_("confidence"), y=_("share right"), diagonal=True))
+        return svg(
+            line_plot(
+                [(_("held-out labels"), points)],
+                x=_("confidence"),
+                y=_("share right"),
+                theme=theme_of(request),
+                diagonal=True,
+            )
+        )
     rows = figures.get(name, [])
     if name == "curve":
         lines = [(_("mean"), "mean"), (_("lower bound"), "lower")]
-        return svg(line_plot(_lines(rows, lines), x=_("KL to the reference"), y=_("reward")))
+        return svg(line_plot(_lines(rows, lines), x=_("KL to the reference"), y=_("reward"), theme=theme_of(request)))
     lines = [
         (_("greedy, mean"), "greedy_mean"),
         (_("greedy, lower bound"), "greedy_lower"),
         (_("pessimistic, mean"), "pessimistic_mean"),
         (_("pessimistic, lower bound"), "pessimistic_lower"),
     ]
-    return svg(line_plot(_lines(rows, lines), x=_("KL to the reference"), y=_("reward")))
+    return svg(line_plot(_lines(rows, lines), x=_("KL to the reference"), y=_("reward"), theme=theme_of(request)))
 
 
 @research_page("GET")

@@ -19,7 +19,7 @@ from training.plots import line_plot
 from training.services.rules import add_rule, switch_rule
 from training.services.runs import cancel_run, deficiency_of, resume_run, start_run
 from training.tasks import ask_for_work
-from training.views.pages import PageRequest, research_page, svg
+from training.views.pages import PageRequest, research_page, svg, theme_of
 
 PLOTS = {
     "loss": gettext_lazy("Loss"),
@@ -77,6 +77,7 @@ def run(request: PageRequest, campaign: Campaign, run: UUID) -> HttpResponse:
         "last": last,
         "plots": [(name, title) for name, title in PLOTS.items() if name in seen],
         "policy": getattr(row, "policy", None),
+        "step_text": str(row.step),
         "share": round(100 * row.step / row.steps) if row.steps else None,
     }
     return render(request, "training/_run.html" if request.htmx else "training/run.html", context)
@@ -89,7 +90,7 @@ def run_plot(request: PageRequest, campaign: Campaign, run: UUID, name: str) -> 
         raise Http404
     rows = RunMetric.objects.filter(run=row, stage="train").values_list("step", "values").order_by("step")
     points = [(step, float(values[name])) for step, values in rows if isinstance(values.get(name), int | float)]
-    return svg(line_plot([(str(PLOTS[name]), points)], x=_("step"), y=name))
+    return svg(line_plot([(str(PLOTS[name]), points)], x=_("step"), y=name, theme=theme_of(request)))
 
 
 @research_page("POST")
