@@ -5,6 +5,7 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cached_property
 
 import numpy as np
 import structlog
@@ -25,6 +26,7 @@ from activelearning.arrays import (
     load_removable,
     stated_rationality,
 )
+from activelearning.compiling import is_ready
 from activelearning.models import Estimate, OfferReason, Plan, Projection
 from activelearning.pipeline.embedding import current_projection
 from activelearning.pipeline.estimating import Known, bring_up_to_date, measure_saving
@@ -39,6 +41,7 @@ ROUNDS = 20
 """Rounds under one lease before the beat takes over."""
 REDRAWN_WITHIN = timedelta(hours=1)
 """A control offer that closed unanswered is drawn again if that happened so lately."""
+UNBOUNDED = 10**9
 URGENT = 1e9
 """Taken off the rank of what goes first."""
 
@@ -82,7 +85,18 @@ class Scene:
     members: list[Member]
     now: datetime
 
-    @property
+    @cached_property
+    def unanswered(self) -> list[tuple[int, int, str]]:
+        """(offer, comparison, arm) of offers that lapsed or were withdrawn lately and whose place nobody took."""
+        closed = Offer.objects.filter(
+            campaign=self.campaign,
+            state__in=(Offer.State.LAPSED, Offer.State.WITHDRAWN),
+            closed_at__gte=self.now - REDRAWN_WITHIN,
+            replaced_by__isnull=True,
+        )
+        return list(closed.order_by("id").values_list("id", "comparison_id", "arm"))
+
+    @cached_property
     def teacher_ids(self) -> Ints:
         return np.array([member.teacher_id for member in self.members], dtype=np.int64)
 
@@ -216,7 +230,7 @@ def _gather(scene: Scene, *, has_room: bool = False) -> Inputs | None:
         repeat_share=campaign.repeat_share,
         overlap_limit=campaign.overlap_limit,
         spanning=_spanning(scene),
-        redraw=len(_unanswered(scene, Offer.Arm.CONTROL)),
+        redraw=sum(arm == Offer.Arm.CONTROL for _, _, arm in scene.unanswered),
         limit=limit,
         budget=float(campaign.budget - campaign.reserved - campaign.spent)
         if campaign.budget is not None and is_paid
@@ -247,14 +261,19 @@ def _gather(scene: Scene, *, has_room: bool = False) -> Inputs | None:
 def _limit(campaign: Campaign, live: int) -> int:
     """Offers that may still be made before the campaign has the labels it asked for."""
     if campaign.label_target is None:
-        return int(1e9)
+        return UNBOUNDED
     return max(0, campaign.label_target - campaign.label_count - live)
 
 
 def _spanning(scene: Scene) -> int:
-    """How many of the first 2 d labels are still to be offered: spanning, to teachers drawn at random (METHODS)."""
+    """How many of the first 2 d labels are still to be offered: spanning, to teachers drawn at random (METHODS).
+
+    All of them in the half minute that the exact selection of a large pool takes to compile on a new machine.
+    """
     if scene.known is None:
         return 0
+    if scene.campaign.strategy == "dual" and not is_ready(len(scene.pool) * len(scene.members)):
+        return UNBOUNDED
     given = scene.known.row.label_count + int(_in_flight(scene).sum())
     return max(0, 2 * scene.known.theta.size - given)
 
@@ -326,21 +345,6 @@ def _repeatable(scene: Scene, teachers: Ints) -> Ints:
     return np.column_stack([scene.pool.ids[offers.row[once]], index, offers.b_first[once]]).astype(np.int64)
 
 
-def _unanswered(scene: Scene, arm: str) -> list[tuple[int, int]]:
-    """(offer, comparison) of offers that lapsed or were withdrawn lately and whose place nobody took."""
-    return list(
-        Offer.objects.filter(
-            campaign=scene.campaign,
-            arm=arm,
-            state__in=(Offer.State.LAPSED, Offer.State.WITHDRAWN),
-            closed_at__gte=scene.now - REDRAWN_WITHIN,
-            replaced_by__isnull=True,
-        )
-        .order_by("id")
-        .values_list("id", "comparison_id")
-    )
-
-
 # Offers and their reasons ---------------------------------------------------------------------------------------------
 
 
@@ -405,8 +409,8 @@ def _draft(scene: Scene, inputs: Inputs, entry: Chosen, *, plan: Plan, replaces:
 
 def _replaced(scene: Scene, chosen: list[Chosen]) -> dict[int, int]:
     """Which choice takes the place of which unanswered offer: control by count, designed by comparison."""
-    control = [offer for offer, _ in _unanswered(scene, Offer.Arm.CONTROL)]
-    designed = {comparison: offer for offer, comparison in _unanswered(scene, Offer.Arm.DESIGNED)}
+    control = [offer for offer, _, arm in scene.unanswered if arm == Offer.Arm.CONTROL]
+    designed = {comparison: offer for offer, comparison, arm in scene.unanswered if arm == Offer.Arm.DESIGNED}
     found: dict[int, int] = {}
     for number, entry in enumerate(chosen):
         comparison = int(scene.pool.ids[entry.row])
