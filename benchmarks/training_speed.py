@@ -241,7 +241,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     disable_progress_bars()
     on_gpu = torch.cuda.is_available()
     model = given.model or ("qwen3-0.6b" if on_gpu else "tiny")
-    steps = given.steps or (8 if given.quick else 40)
+    steps = given.steps or (6 if given.quick else 40)
     rounds = given.rounds or (3 if given.quick else 7)
     words = 60 if model != "tiny" else 12 if given.quick else 25
     config = TrainingConfig(

@@ -6,11 +6,12 @@ RLOO (2402.14740) rather than GRPO: its baseline, the mean of the other samples,
 GRPO divides by the group's spread and so changes what kl_weight means from prompt to prompt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from datasets.arrow_dataset import Dataset
+from torch.utils.data import Sampler
 from trl.trainer.rloo_config import RLOOConfig
 from trl.trainer.rloo_trainer import RLOOTrainer
 
@@ -22,8 +23,28 @@ from training.algorithms.language_model import load_tokenizer, lora, prepare_bas
 from training.algorithms.policy import Fitted, Job, process_count
 
 
+class EpochSampler(Sampler[int]):
+    """TRL's sampler with an order that depends on the epoch alone, so that a resumed run meets the prompts that it
+    would have met. TRL's own draws each epoch's order from where the last one left its generator.
+    """
+
+    def __init__(self, plain: Any, *, seed: int, epoch: Callable[[], int]) -> None:
+        self.plain, self.seed, self.epoch = plain, seed, epoch
+
+    def __iter__(self) -> Iterator[int]:
+        self.plain.generator.manual_seed(self.seed + self.epoch())
+        return iter(self.plain)
+
+    def __len__(self) -> int:
+        return len(self.plain)
+
+
 class DurableRLOOTrainer(Durable, RLOOTrainer):
     """TRL's RLOO with our checkpoints. A resumed run generates anew with the random state it left off with."""
+
+    def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
+        plain = super()._get_train_sampler(dataset)
+        return EpochSampler(plain, seed=self.args.seed, epoch=lambda: int((self.state.epoch or 0.0) + 1e-6))
 
 
 class LowerBoundReward:
@@ -68,8 +89,8 @@ def fit(job: Job) -> Fitted:
         {"prompt": [dict(message) for message in prompt.prompt], "conversation": prompt.conversation}
         for prompt in job.data.candidates
     ]
-    if not rows:
-        raise ValueError("a policy gradient needs prompts")
+    if len(rows) < group // job.config.samples:
+        raise ValueError(f"a step takes {group // job.config.samples} prompts and there are {len(rows)}")
     base = prepare_base(job.config, job.folder)
     tokenizer = load_tokenizer(base)
 

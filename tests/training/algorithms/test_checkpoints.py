@@ -63,6 +63,27 @@ def test_a_cancelled_run_resumes_on_the_same_loss_curve(data: TrainingData, tmp_
     )
 
 
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_policy_gradient_resumes_with_the_same_prompts_and_samples(
+    data: TrainingData, tmp_path: Path, accumulation: int
+) -> None:
+    config = make_config(
+        method="policy_gradient", max_steps=7, batch_size=4 // accumulation, accumulation=accumulation
+    )  # three steps make an epoch
+    whole = run(config, data, tmp_path / "whole")
+    report, should_stop = stop_after(3)
+    with pytest.raises(Cancelled):
+        run(config, data, tmp_path / "broken", report=report, should_stop=should_stop)
+    resumed = run(config, data, tmp_path / "broken")
+    curves = [
+        [(line["step"], line["reward"], line["gradient_norm"]) for line in read_metrics(folder) if "reward" in line]
+        for folder in (tmp_path / "whole", tmp_path / "broken")
+    ]
+    assert len(curves[0]) == 7
+    assert curves[0] == curves[1]
+    assert resumed.figures["policy"]["kl"] == whole.figures["policy"]["kl"]
+
+
 @pytest.mark.kill
 def test_a_killed_process_resumes_on_the_same_loss_curve(data: TrainingData, tmp_path: Path) -> None:
     config = make_config(method="dpo", checkpoint_steps=2, max_steps=60, evaluation_prompts=0)
