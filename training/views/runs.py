@@ -25,7 +25,7 @@ PLOTS = {
     "loss": gettext_lazy("Loss"),
     "reward_margin": gettext_lazy("Reward margin"),
     "accuracy": gettext_lazy("Accuracy on the batch"),
-    "kl": gettext_lazy("KL to the reference"),
+    "kl": gettext_lazy("KL estimate on the batch"),
     "reward": gettext_lazy("Reward"),
     "pessimism": gettext_lazy("Pessimism"),
     "tokens_per_second": gettext_lazy("Tokens per second"),
