@@ -7,10 +7,11 @@ import numba
 import numpy as np
 import torch
 
+from activelearning.algorithms.choice_tables import Choice, log_w
 from activelearning.algorithms.eligibility import NO_PAIRS
 from activelearning.algorithms.information import cholesky
 from activelearning.algorithms.running_information import RunningInformation
-from activelearning.algorithms.teacher_choice import Choice, best_teacher, build_choice, drop_teacher, log_w
+from activelearning.algorithms.teacher_choice import best_teacher, build_choice, drop_teacher
 from activelearning.algorithms.types import Bools, Floats, Ints, Pool, Singles, Teachers
 
 Product = Callable[[Floats], Singles]

@@ -19,11 +19,13 @@ from pathlib import Path
 import numba
 import numpy as np
 
+from activelearning.algorithms.choice_tables import Choice
 from activelearning.algorithms.information import fisher_information, label_weight, planned_information
 from activelearning.algorithms.kernels import measure_rows, spread
 from activelearning.algorithms.lazy import LazyGreedy
-from activelearning.algorithms.teacher_choice import Choice, best_value, build_choice, build_lists, table_choice
+from activelearning.algorithms.short_lists import build_lists
 from activelearning.algorithms.teacher_choice import best_teacher as best_teacher_of
+from activelearning.algorithms.teacher_choice import best_value, build_choice, table_choice
 from activelearning.algorithms.types import Floats, Ints, Pick, Pool, Teachers
 from benchmarks.selection_peers import (
     Product,

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from .teacher_choice import FAST, TIE, Choice, best_value
+from .choice_tables import FAST, TIE, Choice
+from .teacher_choice import best_value
 from .types import Bools, Floats, Ints, Singles
 
 THREADS = len(os.sched_getaffinity(0))

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.linalg import eigvalsh
 
+from .choice_tables import TIE, Choice, log_w
 from .eligibility import NO_PAIRS, check_constraints
 from .kernels import Rows, collect, contest, one_blas_thread, refresh_rows, revalue_all, spread
 from .running_information import RunningInformation
 from .scoring import bound, measure, score
-from .teacher_choice import TIE, Choice, best_teacher, build_choice, build_lists, drop_teacher, log_w
+from .short_lists import build_lists
+from .teacher_choice import best_teacher, build_choice, drop_teacher
 from .types import Floats, Ints, Pick, Pool, Teachers
 
 EMPTY = np.iinfo(np.int64).max

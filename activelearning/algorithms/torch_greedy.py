@@ -7,12 +7,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from .choice_tables import TIE
 from .eligibility import NO_PAIRS, check_constraints
 from .information import NotFinite, cholesky
 from .kernels import Rows, revalue_all, spread
 from .lazy import LazyGreedy
 from .scoring import rounding_slack
-from .teacher_choice import TIE, build_choice, build_lists
+from .short_lists import build_lists
+from .teacher_choice import build_choice
 from .types import Floats, Ints, Pick, Pool, Teachers
 
 LEVEL = 4096

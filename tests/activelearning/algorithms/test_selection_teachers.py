@@ -8,18 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq
 
+from activelearning.algorithms.breakpoints import break_between, winning_group
+from activelearning.algorithms.choice_tables import log_gain, log_w
 from activelearning.algorithms.information import log_weight
-from activelearning.algorithms.teacher_choice import (
-    best_teacher,
-    break_between,
-    build_choice,
-    build_lists,
-    drop_teacher,
-    log_gain,
-    log_w,
-    table_choice,
-    winning_group,
-)
+from activelearning.algorithms.short_lists import build_lists
+from activelearning.algorithms.teacher_choice import best_teacher, build_choice, drop_teacher, table_choice
 from activelearning.algorithms.types import Floats, Ints, Teachers
 
 NONE = np.empty(0, dtype=np.int64)
