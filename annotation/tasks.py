@@ -18,12 +18,16 @@ def ask_for_replan(campaign_id: int) -> None:
 
     A message that is lost, or a broker that is down, costs the time until the beat finds the campaign stale by itself.
     """
-    if not cache.add(f"replan-asked-{campaign_id}", 1, timeout=REPLAN_EVERY):
-        return
+    if cache.add(f"replan-asked-{campaign_id}", 1, timeout=REPLAN_EVERY):
+        send_quietly(settings.REPLAN_TASK, campaign_id)
+
+
+def send_quietly(task: str, row_id: int) -> None:
+    """Send a task by its name. A broker that is down is logged: the beat finds the row that waits."""
     try:
-        current_app.send_task(settings.REPLAN_TASK, args=[campaign_id])
+        current_app.send_task(task, args=[row_id])
     except Exception as error:  # a broker that is down raises kinds of its transport
-        log.warning("replan_not_sent", campaign=campaign_id, reason=str(error))
+        log.warning("task_not_sent", task=task, row=row_id, reason=str(error))
 
 
 @shared_task(name="annotation.run_import", time_limit=6 * 3600, soft_time_limit=6 * 3600 - 60)

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path
 
-from annotation.views import desk, history, home, mine, onboarding, preferences
+from annotation.views import campaigns, desk, history, home, imports, mine, onboarding, preferences
 
 urlpatterns: list[URLPattern] = [
     path("", home.home, name="home"),
@@ -24,4 +24,15 @@ urlpatterns: list[URLPattern] = [
     path("desk/<uuid:code>/history/", history.history, name="desk_history"),
     path("desk/<uuid:code>/history/<int:label>/", history.change, name="desk_label"),
     path("desk/<uuid:code>/summary/", history.summary, name="desk_summary"),
+    path("campaigns/", campaigns.campaigns, name="campaigns"),
+    path("campaigns/new/", campaigns.campaign_create, name="campaign_create"),
+    path("campaigns/<uuid:code>/", campaigns.campaign, name="campaign"),
+    path("campaigns/<uuid:code>/state/", campaigns.campaign_state, name="campaign_state"),
+    path("campaigns/<uuid:code>/settings/", campaigns.campaign_settings, name="campaign_settings"),
+    path("campaigns/<uuid:code>/guidelines/", campaigns.campaign_guidelines, name="campaign_guidelines"),
+    path("campaigns/<uuid:code>/clone/", campaigns.campaign_clone, name="campaign_clone"),
+    path("campaigns/<uuid:code>/delete/", campaigns.campaign_delete, name="campaign_delete"),
+    path("campaigns/<uuid:code>/import/", imports.campaign_imports, name="campaign_imports"),
+    path("campaigns/<uuid:code>/import/<uuid:job>/", imports.campaign_import, name="campaign_import"),
+    path("campaigns/<uuid:code>/judgements/", imports.campaign_judgements, name="campaign_judgements"),
 ]

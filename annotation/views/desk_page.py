@@ -9,6 +9,7 @@ from uuid import UUID
 
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.views import redirect_to_login
+from django.db import transaction
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -36,6 +37,7 @@ from annotation.services.enrolments import enrol
 from annotation.services.offers import claim_offer, skip_offer
 from annotation.services.terms import reason_to_rest, record_presence
 from annotation.shortcuts import SHORTCUTS, keys_of
+from annotation.tasks import ask_for_replan
 
 MOST_DECLINED = 20
 """Offers of declined categories that one page view passes over."""
@@ -144,6 +146,7 @@ def desk_context(
         return context | {"state": "rest", "why": not_qualified()}
     offer = claim_next(desk)
     if offer is None:
+        transaction.on_commit(lambda: ask_for_replan(desk.campaign.pk))  # who has just come finds work within a second
         return context | {"state": "rest", "why": reason_to_rest(campaign=desk.campaign, teacher=desk.teacher)}
     if warning := warning_for(request, desk, offer):
         return context | {"state": "warning", "offer": offer, "warning": warning}

@@ -1,0 +1,136 @@
+"""Forms of a campaign: its making, its settings, its guidelines, its deletion."""
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+from annotation.models import Campaign, Pool
+
+STRATEGIES = [
+    ("dual", _("Dual D-optimal: the most informative comparison and teacher")),
+    ("conversation_only", _("D-optimal comparison, any teacher")),
+    ("teacher_only", _("Any comparison, the most informative teacher")),
+    ("best_teacher", _("D-optimal comparison, the most rational teacher")),
+    ("uncertainty", _("The comparison whose outcome is least certain")),
+    ("apo", _("APO: the widest comparison, any teacher")),
+    ("delta_ucb", _("DeltaUCB over the responses of a prompt")),
+    ("infomax", _("InfoMax over the responses of a prompt")),
+    ("double_thompson", _("Double Thompson sampling")),
+    ("drts", _("Double randomized Thompson sampling")),
+    ("uniform", _("Uniform: any comparison, any teacher")),
+]
+
+
+class LinesField(forms.CharField):
+    """A list of words, one a line."""
+
+    widget = forms.Textarea
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(map(str, value)) if isinstance(value, list) else value
+
+    def clean(self, value: Any) -> list[str]:
+        lines = [line.strip() for line in (super().clean(value) or "").splitlines()]
+        return list(dict.fromkeys(line for line in lines if line))
+
+
+class WarningsField(forms.CharField):
+    """Categories and the warning shown before them, one `category: warning` a line."""
+
+    widget = forms.Textarea
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(f"{name}: {text}" for name, text in value.items()) if isinstance(value, dict) else value
+
+    def clean(self, value: Any) -> dict[str, str]:
+        warnings = {}
+        for line in filter(None, map(str.strip, (super().clean(value) or "").splitlines())):
+            category, colon, text = line.partition(":")
+            if not colon or not text.strip():
+                raise forms.ValidationError(_("Write “category: warning”, one a line."))
+            warnings[category.strip()] = text.strip()
+        return warnings
+
+
+class NewCampaignForm(forms.Form):
+    """The least that a campaign begins with; everything else has a default."""
+
+    name = forms.CharField(label=_("Name"), max_length=120)
+    description = forms.CharField(
+        label=_("Description"), required=False, help_text=_("Teachers see it on their first page.")
+    )
+    guidelines = forms.CharField(
+        label=_("Guidelines"),
+        widget=forms.Textarea(attrs={"rows": 8}),
+        help_text=_("What makes a response better. Markdown; you can change them later, as a new version."),
+    )
+    pools = forms.ModelMultipleChoiceField(
+        label=_("Pools"), queryset=Pool.objects.order_by("name"), required=False, widget=forms.CheckboxSelectMultiple
+    )
+
+
+class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]
+    """Everything that an admin may set, within the bounds that the model has."""
+
+    strategy = forms.ChoiceField(label=_("Strategy"), choices=STRATEGIES)
+    criteria = LinesField(
+        label=_("Criteria"),
+        required=False,
+        help_text=_("Asked beside the overall choice, one a line: helpful, honest …"),
+    )
+    content_warnings = WarningsField(
+        label=_("Content warnings"), required=False, help_text=_("One “category: warning” a line.")
+    )
+    pools = forms.ModelMultipleChoiceField(
+        label=_("Pools"), queryset=Pool.objects.order_by("name"), required=False, widget=forms.CheckboxSelectMultiple
+    )
+
+    class Meta:
+        model = Campaign
+        fields = (
+            "name", "description", "pools",
+            "answer_mode", "asks_strength", "criteria", "content_warnings",
+            "strategy", "rationality_mode", "encoder", "dimensions", "ridge",
+            "control_share", "repeat_share", "gold_share", "overlap_limit", "queue_depth",
+            "lease_seconds", "late_policy", "label_target", "budget",
+        )  # fmt: skip
+        widgets = {"description": forms.TextInput, "encoder": forms.TextInput}
+        labels = {
+            "asks_strength": _("Ask how much better"),
+            "control_share": _("Share of control offers"),
+            "repeat_share": _("Share of repeats"),
+            "gold_share": _("Share of gold offers"),
+            "overlap_limit": _("Judgements of one comparison"),
+            "queue_depth": _("Offers waiting for each teacher"),
+            "lease_seconds": _("Seconds to answer"),
+            "late_policy": _("Late answers"),
+            "label_target": _("Labels wanted"),
+            "rationality_mode": _("Teachers' rationality"),
+        }
+        help_texts = {
+            "encoder": _("default is the MiniLM that is installed; or a hub id, or a folder on the worker."),
+            "dimensions": _("Hundreds of labels carry about 32; thousands carry more."),
+            "ridge": _("Empty: chosen from the estimate."),
+            "control_share": _("Drawn uniformly, to measure accuracy without bias. 0.1 is one in ten."),
+            "repeat_share": _("The same comparison again, mirrored, to measure each teacher's consistency."),
+            "gold_share": _("Comparisons with a known answer, which look like any other."),
+            "overlap_limit": _("By different teachers. More of them means fewer comparisons asked."),
+            "queue_depth": _("Short queues choose with the newest estimate; long ones survive a slow worker."),
+            "lease_seconds": _("From the moment a comparison is shown. Then it goes to somebody else."),
+            "label_target": _("Empty: no end."),
+            "budget": _("Never exceeded, offers in flight counted. Empty: no limit."),
+        }
+
+
+class GuidelinesForm(forms.Form):
+    text = forms.CharField(label=_("Guidelines"), widget=forms.Textarea(attrs={"rows": 14}))
+
+
+class CloneForm(forms.Form):
+    name = forms.CharField(label=_("Name of the copy"), max_length=120)
+    with_conversations = forms.BooleanField(label=_("With its conversations"), required=False)
+
+
+class UploadForm(forms.Form):
+    file = forms.FileField(label=_("File"), help_text=_("JSON lines (also .gz), JSON or Parquet, in any known format."))

@@ -1,0 +1,66 @@
+"""Imports: an upload, its progress, the rows that were left out, and recorded judgements that become labels."""
+
+from uuid import UUID
+
+from django.conf import settings
+from django.db import transaction
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+
+from annotation.forms.campaigns import UploadForm
+from annotation.imports import start_import
+from annotation.models import Campaign, ImportJob, Role
+from annotation.services.judgements import judgements_to_labels, judges_of, teacher_of_judge
+from annotation.tasks import ask_for_replan, send_quietly
+from annotation.views.pages import PageRequest, staff_page, told
+
+SHOWN = 20
+PROBLEMS_SHOWN = 200
+
+
+@staff_page("GET", "POST", role=Role.Name.ADMIN)
+def campaign_imports(request: PageRequest, campaign: Campaign) -> HttpResponse:
+    form = UploadForm(request.POST or None, request.FILES or None)
+    if request.method == "POST" and form.is_valid():
+        upload = form.cleaned_data["file"]
+        job = start_import(campaign=campaign, name=upload.name, file=upload, user=request.user)
+        transaction.on_commit(lambda: send_quietly(settings.IMPORT_TASK, job.pk))
+        return redirect("campaign_import", code=campaign.code, job=job.code)
+    context = {
+        "campaign": campaign,
+        "form": form,
+        "jobs": campaign.imports.order_by("-id")[:SHOWN],
+        "judges": judges_of(campaign)[:SHOWN],
+    }
+    return render(request, "annotation/campaign_imports.html", context)
+
+
+@staff_page("GET", role=Role.Name.ADMIN)
+def campaign_import(request: PageRequest, campaign: Campaign, job: UUID) -> HttpResponse:
+    """One import; its fragment refreshes until it is finished."""
+    found = get_object_or_404(ImportJob, campaign=campaign, code=job)
+    is_finished = found.state in (ImportJob.State.DONE, ImportJob.State.FAILED)
+    context = {
+        "campaign": campaign,
+        "job": found,
+        "is_finished": is_finished,
+        "problems": found.problems.all()[:PROBLEMS_SHOWN],
+    }
+    template = "annotation/_import.html" if request.htmx else "annotation/campaign_import.html"
+    return render(request, template, context)
+
+
+@staff_page("POST", role=Role.Name.ADMIN)
+def campaign_judgements(request: PageRequest, campaign: Campaign) -> HttpResponse:
+    """An admin says so: what one recorded judge chose becomes labels, of a teacher who stands for that judge."""
+    judge = request.POST.get("judge", "")
+    if judges_of(campaign).filter(judge=judge).exists() and told(
+        request,
+        lambda: judgements_to_labels(
+            campaign=campaign, judge=judge, teacher=teacher_of_judge(judge), user=request.user
+        ),
+        _("The recorded judgements are labels now."),
+    ):
+        ask_for_replan(campaign.pk)
+    return redirect("campaign_imports", code=campaign.code)

@@ -1,0 +1,101 @@
+"""What every staff page has in common: sign-in, then a role in the campaign, and only then the method."""
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+from uuid import UUID
+
+from django.contrib import messages
+from django.contrib.auth.models import AnonymousUser
+from django.contrib.auth.views import redirect_to_login
+from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponseNotAllowed
+from django_htmx.middleware import HtmxDetails
+
+from annotation.access import campaign_for, visible_campaigns
+from annotation.models import Role, User
+from annotation.services.refusals import Refusal
+
+
+class HtmxRequest(HttpRequest):
+    htmx: HtmxDetails
+    user: User | AnonymousUser
+
+
+class PageRequest(HtmxRequest):
+    """A request of somebody who is signed in."""
+
+    user: User
+
+
+View = Callable[..., HttpResponseBase]
+
+
+def staff_page(*methods: str, role: str | None = None) -> Callable[[View], View]:
+    """A page of one campaign, for whoever has the role in it; None asks for any. A stranger learns nothing."""
+
+    def wrap(view: View) -> View:
+        @wraps(view)
+        def answer(request: HtmxRequest, code: UUID, **arguments: Any) -> HttpResponseBase:
+            if not isinstance(request.user, User):
+                return redirect_to_login(request.get_full_path())
+            campaign = campaign_for(request.user, code=code, role=role)
+            if request.method not in methods:
+                return HttpResponseNotAllowed(methods)
+            return view(request, campaign, **arguments)
+
+        return answer
+
+    return wrap
+
+
+def signed_in_page(*methods: str) -> Callable[[View], View]:
+    """A page for whoever is signed in."""
+
+    def wrap(view: View) -> View:
+        @wraps(view)
+        def answer(request: HtmxRequest, **arguments: Any) -> HttpResponseBase:
+            if not isinstance(request.user, User):
+                return redirect_to_login(request.get_full_path())
+            if request.method not in methods:
+                return HttpResponseNotAllowed(methods)
+            return view(request, **arguments)
+
+        return answer
+
+    return wrap
+
+
+def owner_page(*methods: str) -> Callable[[View], View]:
+    """A page beside the campaigns, such as the pools: for superusers and for admins of any campaign."""
+
+    def wrap(view: View) -> View:
+        @wraps(view)
+        def answer(request: HtmxRequest, **arguments: Any) -> HttpResponseBase:
+            if not isinstance(request.user, User):
+                return redirect_to_login(request.get_full_path())
+            if not may_own(request.user):
+                raise Http404
+            if request.method not in methods:
+                return HttpResponseNotAllowed(methods)
+            return view(request, **arguments)
+
+        return answer
+
+    return wrap
+
+
+def may_own(user: User) -> bool:
+    """Whether somebody may make campaigns and pools: a superuser, or the admin of a campaign."""
+    return user.is_superuser or visible_campaigns(user, role=Role.Name.ADMIN).exists()
+
+
+def told(request: HttpRequest, act: Callable[[], object], success: str) -> bool:
+    """Do it and say so; a refusal is said instead. True where it was done."""
+    try:
+        act()
+    except Refusal as refusal:
+        messages.warning(request, str(refusal))
+        return False
+    if success:
+        messages.success(request, success)
+    return True

@@ -1,0 +1,155 @@
+"""The campaign's pages: made, set up, opened, changed, copied, deleted."""
+
+from typing import Any
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.test import Client
+from django.urls import reverse
+
+from annotation.models import Campaign, Comparison, ImportJob, Pool, User
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def admin(client: Client, alice: User) -> Client:
+    client.force_login(alice)
+    return client
+
+
+def test_an_admin_makes_a_campaign_and_is_its_admin(admin: Client, campaign: Campaign, alice: User) -> None:
+    sent = {"name": "Second", "guidelines": "Prefer the kinder one.", "description": ""}
+    made = admin.post(reverse("campaign_create"), sent)
+    second = Campaign.objects.get(name="Second")
+    assert made.headers["Location"] == reverse("campaign", args=[second.code])
+    assert second.roles.get().user == alice
+    assert second.guidelines.get().text == "Prefer the kinder one."
+
+
+def test_somebody_who_runs_nothing_makes_no_campaign(client: Client, charlie: User) -> None:
+    client.force_login(charlie)
+    assert client.get(reverse("campaign_create")).status_code == 404
+
+
+def test_the_overview_says_what_to_do_next(admin: Client, alice: User) -> None:
+    alice.is_superuser = True
+    alice.save()
+    admin.post(reverse("campaign_create"), {"name": "Bare", "guidelines": "Read."})
+    page = admin.get(reverse("campaign", args=[Campaign.objects.get(name="Bare").code])).content.decode()
+    assert "What to do next" in page
+    assert reverse("campaign_imports", args=[Campaign.objects.get(name="Bare").code]) in page
+
+
+def test_it_is_paused_and_opened_again(admin: Client, campaign: Campaign, comparisons: list[Comparison]) -> None:
+    where = reverse("campaign_state", args=[campaign.code])
+    admin.post(where, {"verb": "pause"})
+    campaign.refresh_from_db()
+    assert campaign.state == Campaign.State.PAUSED
+    admin.post(where, {"verb": "open"})
+    admin.post(where, {"verb": "open"})
+    campaign.refresh_from_db()
+    assert campaign.state == Campaign.State.OPEN
+
+
+def settings_of(admin: Client, campaign: Campaign) -> dict[str, Any]:
+    """What the form would send if nothing were changed."""
+    form = admin.get(reverse("campaign_settings", args=[campaign.code])).context["form"]
+    values = {name: form[name].value() for name in form.fields}
+    values["pools"] = list(campaign.pools.values_list("pk", flat=True))
+    return {
+        name: form[name].field.prepare_value(value) if hasattr(form[name].field, "prepare_value") else value
+        for name, value in values.items()
+        if value is not None and value is not False
+    }
+
+
+def test_settings_are_stored_and_audited(admin: Client, campaign: Campaign) -> None:
+    sent = settings_of(admin, campaign) | {"overlap_limit": 5, "criteria": "helpful\nhonest\nhelpful", "budget": "12.5"}
+    stored = admin.post(reverse("campaign_settings", args=[campaign.code]), sent)
+    assert stored.status_code == 302, stored.context["form"].errors
+    campaign.refresh_from_db()
+    assert (campaign.overlap_limit, campaign.criteria, float(campaign.budget or 0)) == (5, ["helpful", "honest"], 12.5)
+    assert campaign.audit.filter(verb="change settings").exists()
+
+
+def test_a_setting_out_of_bounds_is_refused_beside_its_field(admin: Client, campaign: Campaign) -> None:
+    sent = settings_of(admin, campaign) | {"control_share": "1.5"}
+    page = admin.post(reverse("campaign_settings", args=[campaign.code]), sent)
+    assert page.status_code == 200
+    assert "control_share" in page.context["form"].errors
+
+
+def test_new_guidelines_are_a_new_version_and_a_preview_is_none(admin: Client, campaign: Campaign) -> None:
+    where = reverse("campaign_guidelines", args=[campaign.code])
+    seen = admin.post(where, {"text": "**Truth** first.", "preview": ""})
+    assert "<strong>Truth</strong>" in seen.content.decode()
+    assert campaign.guidelines.count() == 1
+    admin.post(where, {"text": "**Truth** first."})
+    admin.post(where, {"text": "**Truth** first."})
+    assert [version.version for version in campaign.guidelines.all()] == [2, 1]
+
+
+def test_a_copy_is_a_draft_with_the_conversations(
+    admin: Client, campaign: Campaign, comparisons: list[Comparison]
+) -> None:
+    admin.post(reverse("campaign_clone", args=[campaign.code]), {"name": "Copy", "with_conversations": "on"})
+    copy = Campaign.objects.get(name="Copy")
+    assert copy.state == Campaign.State.DRAFT
+    assert copy.comparisons.count() == len(comparisons)
+
+
+def test_deletion_shows_what_goes_and_asks_for_the_name(
+    admin: Client, campaign: Campaign, comparisons: list[Comparison]
+) -> None:
+    Campaign.objects.filter(pk=campaign.pk).update(state=Campaign.State.ARCHIVED)
+    where = reverse("campaign_delete", args=[campaign.code])
+    assert ("comparisons", 3) in admin.get(where).context["removed"]
+    admin.post(where, {"confirmed_name": "something else"})
+    assert Campaign.objects.filter(pk=campaign.pk).exists()
+    admin.post(where, {"confirmed_name": campaign.name})
+    assert not Campaign.objects.filter(pk=campaign.pk).exists()
+
+
+def test_an_upload_is_kept_and_a_worker_is_asked(
+    admin: Client,
+    campaign: Campaign,
+    sent_tasks: list[tuple[str, tuple[Any, ...]]],
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    upload = SimpleUploadedFile(
+        "../../evil name.jsonl", b'{"prompt": "Why?", "chosen": "Because.", "rejected": "No."}\n'
+    )
+    with django_capture_on_commit_callbacks(execute=True):
+        admin.post(reverse("campaign_imports", args=[campaign.code]), {"file": upload})
+    job = ImportJob.objects.get()
+    assert ("annotation.run_import", (job.pk,)) in sent_tasks
+    assert ".." not in job.file.name
+    page = admin.get(reverse("campaign_import", args=[campaign.code, job.code])).content.decode()
+    assert "every 1s" in page
+
+
+def test_the_import_page_lists_what_was_left_out_and_why(admin: Client, campaign: Campaign) -> None:
+    from annotation.imports import run_import
+
+    rows = b'{"prompt": "Why?", "chosen": "Because.", "rejected": "No."}\nnot json\n'
+    admin.post(reverse("campaign_imports", args=[campaign.code]), {"file": SimpleUploadedFile("rows.jsonl", rows)})
+    job = run_import(ImportJob.objects.get().pk)
+    page = admin.get(reverse("campaign_import", args=[campaign.code, job.code])).content.decode()
+    assert job.conversations_added == 1
+    assert job.problems.get().reason[:20] in page
+    assert "every 1s" not in page
+
+
+@pytest.mark.parametrize("name", ["campaign", "campaign_settings", "campaign_imports", "campaign_guidelines"])
+def test_a_teacher_of_the_campaign_does_not_see_its_staff_pages(
+    client: Client, campaign: Campaign, bob: User, teacher: Any, name: str
+) -> None:
+    client.force_login(bob)
+    assert client.get(reverse(name, args=[campaign.code])).status_code == 404
+
+
+def test_a_refusal_is_said_and_nothing_changes(admin: Client, campaign: Campaign, pool: Pool) -> None:
+    Campaign.objects.filter(pk=campaign.pk).update(state=Campaign.State.DRAFT)
+    page = admin.post(reverse("campaign_state", args=[campaign.code]), {"verb": "open"}, follow=True)
+    assert "Import conversations before you open" in page.content.decode()
