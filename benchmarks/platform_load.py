@@ -33,7 +33,7 @@ from tests.servers import free_port, postgres, redis
 ROOT = Path(__file__).resolve().parent.parent
 PEER = "label-studio==1.23.2"
 SERVER = "granian==2.8.7"
-WORKERS, THREADS = 2, 16
+WORKERS, THREADS = 2, 4
 OFFER = re.compile(rb'name="offer" value="([0-9a-f-]{36})"')
 KEY = "only-for-the-benchmark-of-platforms-0000"
 
