@@ -64,6 +64,8 @@ RETRY = timedelta(seconds=60)
 """After a failure the encoder is tried again so late, or at once when the campaign's encoder was changed."""
 DRY = timedelta(seconds=10)
 """Queues that a plan could not fill are looked at again so late: nothing may be left to ask."""
+EMPTY = timedelta(seconds=2)
+"""An empty one so soon: somebody has just come."""
 
 
 def needs_embedding(campaign: Campaign) -> bool:
@@ -95,12 +97,15 @@ def needs_planning(campaign: Campaign) -> bool:
     if not campaign.is_open or not campaign.comparison_count:
         return False
     lease = PlanLease.objects.filter(campaign=campaign).first()
-    if lease is not None and lease.finished_at is not None and lease.finished_at > timezone.now() - DRY:
+    if lease is None or lease.finished_at is None:
+        return True
+    quiet = timezone.now() - lease.finished_at
+    if quiet < EMPTY:
         return False
-    return _has_short_queue(campaign)
+    return _has_short_queue(campaign, below=1 if quiet < DRY else campaign.queue_depth)
 
 
-def _has_short_queue(campaign: Campaign) -> bool:
+def _has_short_queue(campaign: Campaign, *, below: int) -> bool:
     live = dict(
         Offer.objects.filter(campaign=campaign, state__in=Offer.LIVE)
         .order_by()
@@ -109,7 +114,7 @@ def _has_short_queue(campaign: Campaign) -> bool:
     )
     for membership in present_members(campaign):
         left = labels_left(membership, teacher=membership.teacher)
-        depth = campaign.queue_depth if left is None else min(campaign.queue_depth, left)
+        depth = below if left is None else min(below, left)
         if live.get(membership.teacher_id, 0) < depth:
             return True
     return False

@@ -76,7 +76,8 @@ def _fill_shards(campaign: Campaign, *, seconds: float | None) -> bool:
         if seconds is not None and time.monotonic() - started > seconds:
             return False
         ids = pending[begin : begin + SHARD]
-        rows = list(responses.filter(id__in=ids).order_by("id").select_related("conversation"))
+        # By id alone: asked for the campaign too, SQLite walks through all of its conversations for every shard.
+        rows = list(Response.objects.filter(id__in=ids).order_by("id").select_related("conversation"))
         texts = [render_text([*row.conversation.messages, *row.messages]) for row in rows]
         features = open_encoder(campaign.encoder).encode(texts)
         _store(campaign, np.array(ids, dtype=np.int64), features, texts)
@@ -94,7 +95,9 @@ def _store(campaign: Campaign, ids: Ints, features: Singles, texts: list[str]) -
         digest=text_digest("\n".join(text_digest(text) for text in texts)),
     )
     shard.file.save(
-        f"{campaign.code}-{shard.last_response}.npz", to_file(response_ids=ids, features=features), save=False
+        f"{campaign.code}-{shard.last_response}.npz",
+        to_file(is_compressed=False, response_ids=ids, features=features),
+        save=False,
     )
     try:
         with transaction.atomic():

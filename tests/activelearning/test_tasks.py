@@ -1,5 +1,6 @@
 """The beat finds what is stale, and messages may be lost or doubled."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from activelearning import tasks
 from activelearning.models import EmbeddingProgress, Estimate, PlanLease
 from activelearning.pipeline import embed, replan
 from activelearning.services import needs_embedding, needs_planning, stale_campaigns
-from annotation.models import Campaign, Offer, Pool
+from annotation.models import Campaign, Offer, Pool, Teacher
 from tests.activelearning.conftest import FakeEncoder, answer, hire
 from tests.conftest import add_conversations
 
@@ -26,8 +27,8 @@ def filled(campaign: Campaign, pool: Pool) -> Campaign:
     return campaign
 
 
-def long_ago(campaign: Campaign) -> None:
-    PlanLease.objects.filter(campaign=campaign).update(finished_at=timezone.now() - timezone.timedelta(minutes=1))
+def finished(campaign: Campaign, *, seconds: float) -> None:
+    PlanLease.objects.filter(campaign=campaign).update(finished_at=timezone.now() - timedelta(seconds=seconds))
 
 
 def test_new_responses_ask_for_features(filled: Campaign, sent_tasks: Sent) -> None:
@@ -78,10 +79,23 @@ def test_a_present_teacher_with_a_short_queue_is_noticed(filled: Campaign, pool:
     embed(filled.pk)
     replan(filled.pk)
     filled.refresh_from_db()
-    hire(pool, 1)
+    somebody = hire(pool, 1)[0]
     assert not needs_planning(filled)  # a plan went through a moment ago
-    long_ago(filled)
+    finished(filled, seconds=3)
     assert needs_planning(filled)
+    replan(filled.pk)
+    Offer.objects.filter(pk=Offer.objects.filter(teacher=somebody).first().pk).update(state="withdrawn")  # type: ignore[union-attr]
+    finished(filled, seconds=3)
+    assert not needs_planning(filled)  # three wait still
+    finished(filled, seconds=30)
+    assert needs_planning(filled)
+
+
+def test_a_campaign_that_was_just_opened_is_planned_for_those_who_have_never_come(
+    filled: Campaign, teacher: Teacher, sent_tasks: Sent
+) -> None:
+    tasks.reconcile()
+    assert ("activelearning.replan", (filled.pk,)) in sent_tasks
 
 
 def test_drafts_are_embedded_and_archives_left_alone(filled: Campaign) -> None:
@@ -116,7 +130,7 @@ def test_an_encoder_that_fails_leaves_its_reason_and_is_tried_again_later(
     progress = EmbeddingProgress.objects.get()
     assert (progress.state, progress.reason) == ("failed", "no such model")
     assert not needs_embedding(filled)
-    EmbeddingProgress.objects.update(heartbeat=timezone.now() - timezone.timedelta(minutes=2))
+    EmbeddingProgress.objects.update(heartbeat=timezone.now() - timedelta(minutes=2))
     assert needs_embedding(filled)
 
 
