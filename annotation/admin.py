@@ -1,0 +1,55 @@
+"""The site's own back room: looking, and little else. What changes labels, offers or money goes through the services."""
+
+from django.contrib import admin
+from django.contrib.auth.admin import UserAdmin
+from django.http import HttpRequest
+
+from annotation.models import AuditEntry, Campaign, LedgerEntry, Pool, Teacher, User
+
+admin.site.register(User, UserAdmin)
+
+
+class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
+    """A list to look at: nothing is added, changed or deleted here."""
+
+    show_full_result_count = False  # counting a million rows makes the page slow
+    list_per_page = 50
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: object = None) -> bool:
+        return False
+
+
+@admin.register(Campaign)
+class CampaignAdmin(ReadOnly):
+    list_display = ("name", "state", "conversation_count", "comparison_count", "label_count", "spent", "budget")
+    search_fields = ("name",)
+
+
+@admin.register(Pool)
+class PoolAdmin(ReadOnly):
+    list_display = ("name", "pay_per_label", "pay_per_hour", "currency", "terms_version")
+    search_fields = ("name",)
+
+
+@admin.register(Teacher)
+class TeacherAdmin(ReadOnly):
+    list_display = ("pseudonym", "kind", "last_seen", "withdrawn_at")
+    search_fields = ("pseudonym",)
+
+
+@admin.register(LedgerEntry)
+class LedgerEntryAdmin(ReadOnly):
+    list_display = ("id", "account", "teacher", "amount", "currency", "memo", "created_at")
+    list_select_related = ("teacher",)
+
+
+@admin.register(AuditEntry)
+class AuditEntryAdmin(ReadOnly):
+    list_display = ("created_at", "user", "verb", "object", "campaign")
+    list_select_related = ("user", "campaign")
