@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 Arrays = dict[str, NDArray[Any]]
 
 
-def to_file(**arrays: NDArray[Any]) -> "ContentFile[bytes]":
-    """An npz of these arrays, compressed."""
+def to_file(*, is_compressed: bool = True, **arrays: NDArray[Any]) -> "ContentFile[bytes]":
+    """An npz of these arrays; features do not shrink by compression, and are stored plainly."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    save = np.savez_compressed if is_compressed else np.savez
+    save(buffer, **arrays)  # type: ignore[arg-type]
     return ContentFile(buffer.getvalue())
 
 

@@ -94,11 +94,8 @@ def _store(campaign: Campaign, ids: Ints, features: Singles, texts: list[str]) -
         last_response=int(ids[-1]),
         digest=text_digest("\n".join(text_digest(text) for text in texts)),
     )
-    shard.file.save(
-        f"{campaign.code}-{shard.last_response}.npz",
-        to_file(is_compressed=False, response_ids=ids, features=features),
-        save=False,
-    )
+    stored = to_file(is_compressed=False, response_ids=ids, features=features)
+    shard.file.save(f"{campaign.code}-{shard.last_response}.npz", stored, save=False)
     try:
         with transaction.atomic():
             shard.save()
