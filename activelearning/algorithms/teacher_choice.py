@@ -73,8 +73,13 @@ def best_value(choice: Choice, c: int, gap: float, q: float, row: int, flagged: 
     if flagged or not choice.one_cost or choice.groups[c] == 0 or q <= 0.0:
         return best_teacher(choice, c, gap, q, row, flagged)[1]
     g = winning_group(choice, c, gap)
-    someone = choice.order[c, choice.first[c, g]]
-    return log_gain(log_w(choice.rho[c, g], gap) + math.log(q)) - float(choice.log_cost[someone])
+    rho = choice.rho[c, g]
+    log_cost = float(choice.log_cost[choice.order[c, choice.first[c, g]]])
+    e = math.exp(-rho * gap)
+    wq = rho * rho * e / ((1.0 + e) * (1.0 + e)) * q
+    if wq > 1e-280:
+        return math.log(math.log1p(wq)) - log_cost
+    return log_gain(log_w(rho, gap) + math.log(q)) - log_cost  # where sigma' underflows
 
 
 def table_choice(teachers: Teachers, *, category: Ints, gap: Floats, q: Floats) -> Ints:
