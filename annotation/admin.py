@@ -1,4 +1,4 @@
-"""The site's own back room: looking, and little else. What changes labels, offers or money goes through the services."""
+"""The site's own back room: for looking. What changes labels, offers or money goes through the services."""
 
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin

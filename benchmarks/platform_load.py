@@ -4,8 +4,8 @@ Both from their packages, on a PostgreSQL of their own, behind the same producti
 and threads), on the same machine and in the same run, with the same conversations and the same twenty teachers who
 answer as fast as they are served. One turn is what a teacher waits for: the answer stored and the next comparison
 there. Here that is one request, for HTML that is ready to be shown; there it is a POST of the annotation and a GET of
-the next task, both JSON. Label Studio is installed into a folder of its own, outside this repository, where it is not
-there yet.
+the next task, both JSON. The two are measured in alternation, a few seconds each, so that whatever else the machine
+does hits both. Label Studio is installed into a folder of its own, outside this repository, where it is not there yet.
 
     python -m benchmarks.platform_load --teachers 20 --seconds 30
 """
@@ -34,6 +34,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PEER = "label-studio==1.23.2"
 SERVER = "granian==2.8.7"
 WORKERS, THREADS = 2, 4
+ROUNDS = 5
+WARM_UP = 3.0
 OFFER = re.compile(rb'name="offer" value="([0-9a-f-]{36})"')
 KEY = "only-for-the-benchmark-of-platforms-0000"
 
@@ -42,14 +44,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--teachers", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=30.0)
-    parser.add_argument("--conversations", type=int, default=5000)
+    parser.add_argument("--conversations", type=int, default=8000)
     parser.add_argument("--peer-folder", type=Path, default=Path(tempfile.gettempdir()) / "label-studio-1.23.2")
     options = parser.parse_args()
 
     python = install_peer(options.peer_folder)
     conversations = make_conversations(options.conversations)
-    peer = measure_peer(python, conversations, teachers=options.teachers, seconds=options.seconds)
-    ours = measure_ours(conversations, teachers=options.teachers, seconds=options.seconds)
+    with (
+        serve_peer(python, conversations, teachers=options.teachers) as theirs,
+        serve_ours(conversations, teachers=options.teachers) as turns,
+    ):
+        drive(theirs, seconds=WARM_UP)
+        drive(turns, seconds=WARM_UP)
+        ours, peer = Load(), Load()
+        for _round in range(ROUNDS):
+            peer += drive(theirs, seconds=options.seconds / ROUNDS)
+            ours += drive(turns, seconds=options.seconds / ROUNDS)
     print(f"{options.teachers} teachers, {options.conversations} conversations, {options.seconds:g} s each, "
           f"{WORKERS} workers of {THREADS} threads, {os.cpu_count()} cores")  # fmt: skip
     print(f"{'':24}{'turns/s':>10}{'median ms':>12}{'p95 ms':>10}{'refused':>10}")
@@ -69,9 +79,12 @@ def main() -> None:
 class Load:
     """What the teachers saw: seconds of each turn, and turns that were not served."""
 
-    times: list[float]
-    refused: int
-    seconds: float
+    times: tuple[float, ...] = ()
+    refused: int = 0
+    seconds: float = 0.0
+
+    def __add__(self, other: "Load") -> "Load":
+        return Load(self.times + other.times, self.refused + other.refused, self.seconds + other.seconds)
 
     @property
     def throughput(self) -> float:
@@ -89,10 +102,10 @@ Turn = Callable[[], bool]
 
 
 def drive(turns: list[Turn], *, seconds: float) -> Load:
-    """Every teacher in a thread, one turn after the other, until the time is over. The first second warms up."""
+    """Every teacher in a thread, one turn after the other, until the time is over; turns begun by then are finished."""
     times: list[float] = []
     refused = 0
-    begins = time.perf_counter() + 1
+    begins = time.perf_counter()
     ends = begins + seconds
     lock = threading.Lock()
 
@@ -102,8 +115,6 @@ def drive(turns: list[Turn], *, seconds: float) -> Load:
             is_served = turn()
             done = time.perf_counter()
             with lock:
-                if begun < begins:
-                    continue
                 if is_served:
                     times.append(done - begun)
                 else:
@@ -113,8 +124,8 @@ def drive(turns: list[Turn], *, seconds: float) -> Load:
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(seconds + 60)
-    return Load(times, refused, seconds)
+        thread.join(seconds + 120)
+    return Load(tuple(times), refused, time.perf_counter() - begins)
 
 
 def make_conversations(count: int) -> list[dict[str, str]]:
@@ -180,7 +191,8 @@ def install_peer(folder: Path) -> Path:
     return python
 
 
-def measure_peer(python: Path, conversations: list[dict[str, str]], *, teachers: int, seconds: float) -> Load:
+@contextlib.contextmanager
+def serve_peer(python: Path, conversations: list[dict[str, str]], *, teachers: int) -> Iterator[list[Turn]]:
     with tempfile.TemporaryDirectory() as folder, postgres(durable=True) as url:
         data = Path(folder)
         (data / "conversations.json").write_text(json.dumps(conversations))
@@ -211,7 +223,7 @@ def measure_peer(python: Path, conversations: list[dict[str, str]], *, teachers:
             granian(python, "core.wsgi:application", port), port=port, environment=environment, folder=data,
             path="/health",
         ):  # fmt: skip
-            return drive([_peer_turn(port, made["project"], token) for token in made["tokens"]], seconds=seconds)
+            yield [_peer_turn(port, made["project"], token) for token in made["tokens"]]
 
 
 def _peer_turn(port: int, project: int, token: str) -> Turn:
@@ -249,7 +261,8 @@ def _peer_turn(port: int, project: int, token: str) -> Turn:
 # Here -----------------------------------------------------------------------------------------------------------------
 
 
-def measure_ours(conversations: list[dict[str, str]], *, teachers: int, seconds: float) -> Load:
+@contextlib.contextmanager
+def serve_ours(conversations: list[dict[str, str]], *, teachers: int) -> Iterator[list[Turn]]:
     with tempfile.TemporaryDirectory() as folder, postgres(durable=True) as url, redis() as broker:
         environment = {
             **os.environ,
@@ -266,7 +279,7 @@ def measure_ours(conversations: list[dict[str, str]], *, teachers: int, seconds:
             granian(python, "config.wsgi:application", port), port=port, environment=environment, folder=ROOT,
             path="/account/login/",
         ):  # fmt: skip
-            return drive([_our_turn(port, code, session) for session in sessions], seconds=seconds)
+            yield [_our_turn(port, code, session) for session in sessions]
 
 
 def make_campaign(conversations: list[dict[str, str]], *, teachers: int) -> tuple[str, list[str]]:

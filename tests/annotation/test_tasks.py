@@ -1,0 +1,70 @@
+"""What the beat finds, and what a view may ask of the workers."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from celery import Celery
+from django.core.cache import cache
+from django.utils import timezone
+
+from annotation.models import Campaign, ImportJob, Notice, Offer, Teacher
+from annotation.services.notices import post_notice
+from annotation.services.offers import claim_offer
+from annotation.services.webhooks import add_webhook
+from annotation.tasks import ask_for_replan, reconcile, run_import
+
+pytestmark = pytest.mark.django_db
+Sent = list[tuple[str, tuple[Any, ...]]]
+
+
+@pytest.fixture(autouse=True)
+def empty_cache() -> None:
+    cache.clear()
+
+
+def test_a_campaign_asks_for_one_plan_a_second(campaign: Campaign, sent_tasks: Sent) -> None:
+    for _label in range(5):
+        ask_for_replan(campaign.pk)
+    ask_for_replan(campaign.pk + 1)
+    assert sent_tasks == [("activelearning.replan", (campaign.pk,)), ("activelearning.replan", (campaign.pk + 1,))]
+
+
+def test_a_broker_that_is_down_fails_no_request(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: Any, **_options: Any) -> None:
+        raise ConnectionError("Connection refused")
+
+    monkeypatch.setattr(Celery, "send_task", refuse)
+    ask_for_replan(campaign.pk)
+
+
+def test_the_beat_lapses_tells_and_sends_what_waits(
+    campaign: Campaign, teacher: Teacher, queued: list[Offer], sent_tasks: Sent
+) -> None:
+    held = claim_offer(campaign=campaign, teacher=teacher)
+    Offer.objects.filter(pk=held.pk).update(held_until=timezone.now() - timedelta(seconds=1))
+    Campaign.objects.update(budget="0.3")
+    job = ImportJob.objects.create(campaign=campaign, name="waiting.jsonl")
+    robot = Teacher.objects.create(kind=Teacher.Kind.MODEL)
+    Offer.objects.filter(pk=queued[2].pk).update(teacher=robot)
+    add_webhook(campaign=campaign, user=None, url="https://example.org/", kinds=[])
+    post_notice(campaign=campaign, kind="run_finished", text="Run 7 is done.", key="run-7")
+    reconcile()
+    held.refresh_from_db()
+    assert held.state == Offer.State.LAPSED
+    assert {("annotation.run_import", (job.pk,)), ("annotation.ask_model", (robot.pk,))} <= set(sent_tasks)
+    assert "annotation.deliver_webhook" in {name for name, _arguments in sent_tasks}
+
+
+def test_the_beat_says_that_the_budget_is_near_its_end(campaign: Campaign, queued: list[Offer]) -> None:
+    Campaign.objects.update(budget="0.32")
+    for _again in range(2):
+        reconcile()
+    assert Notice.objects.filter(kind="budget_near").count() == 1
+
+
+def test_an_import_that_another_worker_has_is_left_to_it(campaign: Campaign) -> None:
+    job = ImportJob.objects.create(campaign=campaign, name="x", state="running", heartbeat=timezone.now())
+    run_import(job.pk)
+    job.refresh_from_db()
+    assert job.state == "running"
