@@ -3,10 +3,10 @@
 from uuid import UUID
 
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Exists, OuterRef, QuerySet
+from django.db.models import Exists, OuterRef, Q, QuerySet
 from django.http import Http404
 
-from annotation.models import Campaign, Enrolment, Membership, Role, Teacher, User
+from annotation.models import Campaign, Enrolment, Membership, Pool, Role, Teacher, User
 
 AnyUser = User | AnonymousUser
 SHOWN_TO_TEACHERS = (Campaign.State.OPEN, Campaign.State.PAUSED, Campaign.State.CLOSED)
@@ -75,6 +75,16 @@ def visible_campaigns(user: AnyUser, role: str | None = None) -> QuerySet[Campai
 
 def has_role(user: AnyUser, *, campaign: Campaign, role: str | None = None) -> bool:
     return visible_campaigns(user, role=role).filter(pk=campaign.pk).exists()
+
+
+def visible_pools(user: AnyUser) -> QuerySet[Pool]:
+    """Pools that the user runs: made by them, or drawn on by a campaign that they administer; all for a superuser."""
+    if not isinstance(user, User) or not user.is_active:
+        return Pool.objects.none()
+    if user.is_superuser:
+        return Pool.objects.all()
+    administered = visible_campaigns(user, role=Role.Name.ADMIN)
+    return Pool.objects.filter(Q(created_by=user) | Q(pk__in=administered.values("pools")))
 
 
 def taught_campaigns(user: AnyUser) -> QuerySet[Campaign]:

@@ -2,7 +2,7 @@
 
 from django.urls import URLPattern, path
 
-from annotation.views import campaigns, desk, history, home, imports, mine, onboarding, preferences
+from annotation.views import campaigns, desk, history, home, imports, invitations, mine, onboarding, pools, preferences
 
 urlpatterns: list[URLPattern] = [
     path("", home.home, name="home"),
@@ -35,4 +35,13 @@ urlpatterns: list[URLPattern] = [
     path("campaigns/<uuid:code>/import/", imports.campaign_imports, name="campaign_imports"),
     path("campaigns/<uuid:code>/import/<uuid:job>/", imports.campaign_import, name="campaign_import"),
     path("campaigns/<uuid:code>/judgements/", imports.campaign_judgements, name="campaign_judgements"),
+    path("pools/", pools.pools, name="pools"),
+    path("pools/<int:pool>/", pools.pool, name="pool"),
+    path("pools/<int:pool>/invite/", pools.pool_invite, name="pool_invite"),
+    path("pools/<int:pool>/invitations/<int:invitation>/revoke/", pools.invitation_revoke, name="invitation_revoke"),
+    path("pools/<int:pool>/members/", pools.pool_members, name="pool_members"),
+    path("pools/<int:pool>/members/<uuid:teacher>/", pools.pool_member, name="pool_member"),
+    path("join/<str:token>/", invitations.invitation, name="invitation"),
+    path("panel/<str:key>/", invitations.panel, name="panel"),
+    path("terms/<int:member>/", invitations.terms, name="terms"),
 ]

@@ -5,7 +5,8 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from annotation.models import Campaign, Pool
+from annotation.access import visible_pools
+from annotation.models import Campaign, Pool, User
 
 STRATEGIES = [
     ("dual", _("Dual D-optimal: the most informative comparison and teacher")),
@@ -53,6 +54,21 @@ class WarningsField(forms.CharField):
         return warnings
 
 
+class PoolsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]
+    """Pools to draw on: those that the user runs, which `offer_pools` fills in."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            queryset=Pool.objects.none(), label=_("Pools"), required=False, widget=forms.CheckboxSelectMultiple
+        )
+
+
+def offer_pools(form: forms.BaseForm, user: User) -> None:
+    field = form.fields["pools"]
+    assert isinstance(field, forms.ModelMultipleChoiceField)
+    field.queryset = visible_pools(user).order_by("name")
+
+
 class NewCampaignForm(forms.Form):
     """The least that a campaign begins with; everything else has a default."""
 
@@ -65,9 +81,11 @@ class NewCampaignForm(forms.Form):
         widget=forms.Textarea(attrs={"rows": 8}),
         help_text=_("What makes a response better. Markdown; you can change them later, as a new version."),
     )
-    pools = forms.ModelMultipleChoiceField(
-        label=_("Pools"), queryset=Pool.objects.order_by("name"), required=False, widget=forms.CheckboxSelectMultiple
-    )
+    pools = PoolsField()
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        offer_pools(self, user)
 
 
 class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -82,9 +100,11 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]
     content_warnings = WarningsField(
         label=_("Content warnings"), required=False, help_text=_("One “category: warning” a line.")
     )
-    pools = forms.ModelMultipleChoiceField(
-        label=_("Pools"), queryset=Pool.objects.order_by("name"), required=False, widget=forms.CheckboxSelectMultiple
-    )
+    pools = PoolsField()
+
+    def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        offer_pools(self, user)
 
     class Meta:
         model = Campaign

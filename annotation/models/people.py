@@ -77,6 +77,7 @@ class Pool(models.Model):
     terms_version = models.PositiveIntegerField(default=1)
     completion_url = models.URLField(blank=True)
     """Where an external panel wants its participant sent at the end."""
+    created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 
     def __str__(self) -> str:

@@ -20,7 +20,7 @@ CONSENTED = ("pay_per_label", "pay_per_hour", "currency", "terms")
 def create_pool(*, user: User | None, name: str, **terms: Any) -> Pool:
     if Pool.objects.filter(name=name).exists():
         raise Refusal(_("There is a pool of this name already. Choose another name."))
-    pool = Pool.objects.create(name=name, **terms)
+    pool = Pool.objects.create(name=name, created_by=user, **terms)
     record_audit(user=user, verb="create pool", object=f"pool {pool.pk}: {name}")
     return pool
 
@@ -81,6 +81,20 @@ def suspend_members(*, memberships: Iterable[Membership], user: User | None, rea
 def depart_members(*, memberships: Iterable[Membership], user: User | None, reason: str = "") -> int:
     """They have left the pool, for now or for good; their labels stay."""
     return _leave(memberships, status=Membership.Status.DEPARTED, user=user, reason=reason)
+
+
+@transaction.atomic
+def change_member(
+    *, membership: Membership, user: User | None, rationality: float | None = None, **terms: Any
+) -> Membership:
+    """What holds for one member alone. `rationality` is the known one in all categories; None is none stated."""
+    known = {name: value for name, value in membership.rationality.items() if name}
+    terms["rationality"] = known if rationality is None else known | {"": rationality}
+    Membership.objects.filter(pk=membership.pk).update(**terms)
+    details = {name: str(value) for name, value in terms.items()}
+    record_audit(user=user, verb="change member", object=membership.teacher.pseudonym, details=details)
+    membership.refresh_from_db()
+    return membership
 
 
 def readmit_members(*, memberships: Iterable[Membership], user: User | None) -> int:

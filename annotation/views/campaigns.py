@@ -47,7 +47,7 @@ def campaigns(request: PageRequest) -> HttpResponse:
 
 @owner_page("GET", "POST")
 def campaign_create(request: PageRequest) -> HttpResponse:
-    form = NewCampaignForm(request.POST or None)
+    form = NewCampaignForm(request.POST or None, user=request.user)
     if request.method == "POST" and form.is_valid():
         campaign = create_campaign(user=request.user, **form.cleaned_data)
         messages.success(request, _("The campaign is there, as a draft. Import conversations next."))
@@ -110,7 +110,7 @@ def campaign_state(request: PageRequest, campaign: Campaign) -> HttpResponse:
 
 @staff_page("GET", "POST", role=Role.Name.ADMIN)
 def campaign_settings(request: PageRequest, campaign: Campaign) -> HttpResponse:
-    form = SettingsForm(request.POST or None, instance=campaign)
+    form = SettingsForm(request.POST or None, instance=campaign, user=request.user)
     if request.method == "POST" and form.is_valid():
         stored = Campaign.objects.get(pk=campaign.pk)
         if told(

@@ -1,0 +1,81 @@
+"""Where invitations and panels lead: an account is opened or joined, terms are agreed to, and the work is near."""
+
+from typing import cast
+
+from django.contrib import messages
+from django.contrib.auth import login
+from django.http import Http404, HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import gettext as _
+from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_GET, require_http_methods
+
+from annotation.forms.people import AccountForm
+from annotation.models import Invitation, Membership, User
+from annotation.services.invitations import accept_invitation, open_account, open_invitation
+from annotation.services.panels import admit_participant, pool_of_key, read_participant
+from annotation.services.pools import consent
+from annotation.services.refusals import InvitationSpent, Refusal
+from annotation.views.pages import PageRequest, signed_in_page
+
+BACKEND = "django.contrib.auth.backends.ModelBackend"
+
+
+@sensitive_post_parameters("password")
+@require_http_methods(["GET", "POST"])
+def invitation(request: HttpRequest, token: str) -> HttpResponse:
+    """What the link leads to; a click joins, and whoever has no account opens one on the way."""
+    try:
+        found = open_invitation(token)
+    except InvitationSpent as refusal:
+        return render(request, "annotation/invitation_spent.html", {"why": str(refusal)}, status=410)
+    form = AccountForm(request.POST if request.method == "POST" and "username" in request.POST else None)
+    if request.method == "POST":
+        joined = _join(request, found, form)
+        if joined is not None:
+            return joined
+    return render(request, "annotation/invitation.html", {"invitation": found, "form": form, "pool": found.pool})
+
+
+def _join(request: HttpRequest, found: Invitation, form: AccountForm) -> HttpResponse | None:
+    try:
+        if not isinstance(request.user, User):
+            if not form.is_valid():
+                return None
+            user = open_account(invitation=found, **form.cleaned_data)
+            login(request, user, backend=BACKEND)
+        joined = accept_invitation(invitation=found, user=cast(User, request.user))
+    except Refusal as refusal:
+        messages.warning(request, str(refusal))
+        return None
+    messages.success(request, _("Welcome."))
+    if isinstance(joined, Membership):
+        consent(membership=joined, version=joined.pool.terms_version)  # the page showed them above the button
+    return redirect("home")
+
+
+@require_GET
+def panel(request: HttpRequest, key: str) -> HttpResponse:
+    """The door for participants of an external panel, who are known by the parameters that the panel adds."""
+    try:
+        membership = admit_participant(pool=pool_of_key(key), participant=read_participant(request.GET))
+    except Refusal as refusal:
+        return render(request, "annotation/invitation_spent.html", {"why": str(refusal)}, status=410)
+    if membership.teacher.user is None:
+        raise Http404
+    login(request, membership.teacher.user, backend=BACKEND)
+    return redirect("terms", member=membership.pk)
+
+
+@signed_in_page("GET", "POST")
+def terms(request: PageRequest, member: int) -> HttpResponse:
+    """A pool's terms, to agree to."""
+    found = get_object_or_404(Membership.objects.select_related("pool"), pk=member, teacher__user=request.user)
+    if request.method == "POST":
+        version = request.POST.get("version", "")
+        try:
+            consent(membership=found, version=int(version) if version.isdecimal() else 0)
+            return redirect("home")
+        except Refusal as refusal:
+            messages.warning(request, str(refusal))
+    return render(request, "annotation/terms.html", {"member": found, "pool": found.pool})
