@@ -1,6 +1,7 @@
 """Arrays in files, through Django's storage: a disk, or a bucket."""
 
 import io
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 Arrays = dict[str, NDArray[Any]]
 
 
-def to_file(*, is_compressed: bool = True, **arrays: NDArray[Any]) -> "ContentFile[bytes]":
+def to_file(arrays: Mapping[str, NDArray[Any]], *, is_compressed: bool = True) -> "ContentFile[bytes]":
     """An npz of these arrays; features do not shrink by compression, and are stored plainly."""
     buffer = io.BytesIO()
     save = np.savez_compressed if is_compressed else np.savez

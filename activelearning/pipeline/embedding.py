@@ -94,7 +94,7 @@ def _store(campaign: Campaign, ids: Ints, features: Singles, texts: list[str]) -
         last_response=int(ids[-1]),
         digest=text_digest("\n".join(text_digest(text) for text in texts)),
     )
-    stored = to_file(is_compressed=False, response_ids=ids, features=features)
+    stored = to_file({"response_ids": ids, "features": features}, is_compressed=False)
     shard.file.save(f"{campaign.code}-{shard.last_response}.npz", stored, save=False)
     try:
         with transaction.atomic():
@@ -134,5 +134,5 @@ def _project(campaign: Campaign) -> Projection | None:
         kept_variance=pca.kept,
         rows=len(ids),
     )
-    projection.file.save(f"{campaign.code}-{len(ids)}.npz", to_file(**pca.arrays()))
+    projection.file.save(f"{campaign.code}-{len(ids)}.npz", to_file(pca.arrays()))
     return projection

@@ -271,7 +271,7 @@ def _fit(campaign: Campaign, projection: Projection, pool: PoolRows, labels: Lab
     row = _measure(campaign, projection, pool, data, arrays, last)
     row.is_joint, row.last_label = is_joint, int(labels.ids[-1]) if len(labels) else 0
     row.label_count, row.seconds = int(mask.sum()), time.perf_counter() - started
-    row.arrays.save(f"{row.code}.npz", to_file(**arrays), save=False)
+    row.arrays.save(f"{row.code}.npz", to_file(arrays), save=False)
     with transaction.atomic():
         row.save()
         _store_rationalities(row, data, arrays)

@@ -32,7 +32,7 @@ from activelearning.pipeline.embedding import current_projection
 from activelearning.pipeline.estimating import Known, bring_up_to_date, measure_saving
 from activelearning.planning import Chosen, Inputs, choose, count_in, runners_up, still_pays
 from activelearning.services import ask_to_plan, claim_lease, release_lease, renew_lease
-from activelearning.storage import read_arrays, to_file
+from activelearning.storage import Arrays, read_arrays, to_file
 from annotation.models import Campaign, Offer
 from annotation.services.offers import OfferDraft, queue_offers, withdraw_offers
 from annotation.services.refusals import CampaignNotOpen
@@ -362,7 +362,7 @@ def _offer(scene: Scene, inputs: Inputs, chosen: list[Chosen], *, withdrawn: int
         candidates=len(scene.pool),
         seconds=time.perf_counter() - started,
     )
-    plan.inputs.save(f"{plan.code}.npz", to_file(**inputs.arrays(), **_outcome(scene.pool, chosen)), save=False)
+    plan.inputs.save(f"{plan.code}.npz", to_file(inputs.arrays() | _outcome(scene.pool, chosen)), save=False)
     try:
         with transaction.atomic():
             plan.save()
@@ -384,7 +384,7 @@ def _offer(scene: Scene, inputs: Inputs, chosen: list[Chosen], *, withdrawn: int
     return len(reasons)
 
 
-def _outcome(pool: PoolRows, chosen: list[Chosen]) -> dict[str, Ints]:
+def _outcome(pool: PoolRows, chosen: list[Chosen]) -> Arrays:
     return {
         "chosen_comparison": np.array([int(pool.ids[entry.row]) for entry in chosen], dtype=np.int64),
         "chosen_teacher": np.array([entry.teacher for entry in chosen], dtype=np.int64),

@@ -220,7 +220,7 @@ def test_a_tampered_plan_is_found_out(busy: Campaign) -> None:
     plan = Plan.objects.latest("id")
     arrays = read_arrays(plan.inputs)
     arrays["chosen_comparison"] = arrays["chosen_comparison"] + 1
-    plan.inputs.save("tampered.npz", to_file(**arrays))
+    plan.inputs.save("tampered.npz", to_file(arrays))
     assert not store_replay(plan.pk)
 
 
