@@ -33,7 +33,7 @@ from training.algorithms.language_model import load_tokenizer, lora, prepare_bas
 from training.algorithms.policy import Fitted, Job, is_main_process, process_count
 
 COLUMNS = ("margin", "rationality", "target", "weight")
-CPU_PRICE, GPU_PRICE = 48, 1024  # tokens of work that one more pass through the model is worth
+CPU_PRICE, GPU_PRICE = 48, 3072  # tokens of work that one more pass through the model is worth; the GPU is an estimate
 
 
 def pessimistic_loss(
