@@ -5,6 +5,7 @@ asks the database for what is new and for what is still current. Rows are number
 means the same comparison in every process.
 """
 
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -27,6 +28,9 @@ from annotation.models.people import known_rationality
 from annotation.services.terms import PRESENCE, is_at_work, labels_left, members_of
 
 KEPT_CAMPAIGNS = 8
+LARGE = 20_000
+FLAGS_KEPT = 5.0
+"""Seconds for which a larger pool's flags are not asked anew: what an admin takes out is gone within them."""
 LEARNED_ARMS = (Offer.Arm.DESIGNED, Offer.Arm.CONTROL, Offer.Arm.GOLD)
 SHUT_STAGES = (Enrolment.Stage.TUTORIAL, Enrolment.Stage.QUALIFICATION, Enrolment.Stage.FAILED)
 SECONDS_PER_LABEL = 60.0
@@ -153,6 +157,8 @@ class _Kept:
     response_ids: Ints = field(default_factory=lambda: np.empty(0, dtype=np.int64))
     phi: Singles = field(default_factory=lambda: np.empty((0, 1), dtype=np.float32))
     pool: PoolRows | None = None
+    flagged: PoolRows | None = None
+    flagged_at: float = 0.0
     labels: _Table = field(
         default_factory=lambda: _Table(("comparison", "teacher", "arm", "outcome", "side", "is_ranking"))
     )
@@ -187,7 +193,10 @@ def load_pool(campaign: Campaign, projection: Projection | None) -> PoolRows:
     has_news |= _read_comparisons(kept, campaign)
     if kept.pool is None or has_news:
         kept.pool = _assemble(kept)
-    return _flagged(kept.pool, campaign)
+    is_fresh = time.monotonic() < kept.flagged_at + FLAGS_KEPT
+    if kept.flagged is None or has_news or not (is_fresh and len(kept.pool) > LARGE):
+        kept.flagged, kept.flagged_at = _flagged(kept.pool, campaign), time.monotonic()
+    return kept.flagged
 
 
 def _read_features(kept: _Kept, campaign: Campaign, projection: Projection | None) -> bool:

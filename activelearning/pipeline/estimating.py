@@ -15,7 +15,7 @@ from activelearning.algorithms.figures import Figure
 from activelearning.algorithms.forecast import design_saving
 from activelearning.algorithms.information import certificate, label_weight
 from activelearning.algorithms.rationality import JointEstimate, RationalityPrior, fit_jointly
-from activelearning.algorithms.types import Bools, Floats, Ints, Labels
+from activelearning.algorithms.types import Bools, Floats, Ints, Labels, Singles
 from activelearning.arrays import (
     LabelRows,
     PoolRows,
@@ -34,9 +34,12 @@ RIDGE = 1.0
 RIDGE_RANGE = 0.1, 10.0
 PULL = 0.5
 """Spread of the position bias, in log odds, where rationality is given."""
-MEASURE_ROWS = 200_000
-"""A pool up to this size has its certificate and worst error computed with every estimate; a larger one at times."""
+MEASURE_ROWS = 20_000
+"""A pool up to this size has its certificate and worst error computed with every estimate; a larger one"""
 MEASURE_EVERY = 1.05
+"""when the labels have grown so much."""
+BEST_UTILITY = 2.399357
+"""u*, where a label of given gap tells most: root of u tanh(u / 2) = 2."""
 
 log = structlog.get_logger()
 
@@ -112,7 +115,9 @@ def refit(campaign_id: int) -> Estimate | None:
     if projection is None:
         return None
     pool = load_pool(campaign, projection)
-    known = bring_up_to_date(campaign, projection, pool, load_labels(campaign, pool))
+    labels = load_labels(campaign, pool)
+    known = bring_up_to_date(campaign, projection, pool, labels)
+    measure(campaign, pool, labels, known)
     return known.row
 
 
@@ -268,7 +273,7 @@ def _fit(campaign: Campaign, projection: Projection, pool: PoolRows, labels: Lab
         else _fit_known(campaign, data, teachers, pool.categories, ridge=ridge, start=start)
     )
     arrays |= {"teachers": teachers, "categories": np.array(pool.categories)}
-    row = _measure(campaign, projection, pool, data, arrays, last)
+    row = _describe(campaign, projection, arrays)
     row.is_joint, row.last_label = is_joint, int(labels.ids[-1]) if len(labels) else 0
     row.label_count, row.seconds = int(mask.sum()), time.perf_counter() - started
     row.arrays.save(f"{row.code}.npz", to_file(arrays), save=False)
@@ -323,13 +328,11 @@ def _fit_known(
     }
 
 
-def _measure(
-    campaign: Campaign, projection: Projection, pool: PoolRows, data: Labels, arrays: Arrays, last: Known | None
-) -> Estimate:
+def _describe(campaign: Campaign, projection: Projection, arrays: Arrays) -> Estimate:
     """The estimate's row, with the numbers that the pages show."""
     information, ridge = arrays["information"], float(arrays["ridge"])
     width = information.shape[0]
-    row = Estimate(
+    return Estimate(
         campaign=campaign,
         projection=projection,
         label_version=campaign.label_version,
@@ -338,20 +341,58 @@ def _measure(
         smallest_eigenvalue=float(np.linalg.eigvalsh(information)[0]),
         cost=campaign.spent,
     )
+
+
+# Measured after the offers are made -----------------------------------------------------------------------------------
+
+
+def measure(campaign: Campaign, pool: PoolRows, labels: LabelRows, known: Known) -> None:
+    """Worst error, certificate and saving of an estimate, stored with its row. No teacher waits for them."""
+    row = known.row
+    if row.worst_error is not None:
+        return
+    measured = Estimate.objects.filter(campaign=campaign, worst_error__isnull=False).order_by("-id").first()
+    is_large = len(pool) > MEASURE_ROWS
+    if is_large and measured is not None and row.label_count < MEASURE_EVERY * measured.label_count:
+        return
+    row.worst_error, row.certificate = _measure_design(pool, known)
+    Estimate.objects.filter(pk=row.pk).update(worst_error=row.worst_error, certificate=row.certificate)
+    measure_saving(campaign, pool, labels, known)
+
+
+def _measure_design(pool: PoolRows, known: Known) -> tuple[float | None, float | None]:
+    """Largest standard error of a reward difference, and g / d, over the comparisons that may be asked."""
     open_rows = np.flatnonzero(pool.has_features & pool.is_askable & ~pool.is_held_out)
-    if not len(open_rows) or not _is_due(campaign, len(open_rows), len(data)):
-        return row
-    design = pool.design[open_rows]
-    root = np.linalg.cholesky(arrays["covariance"]).astype(np.float32)
-    row.worst_error = float(np.sqrt(np.square(design @ root).sum(axis=1).max()))
-    if len(data):
-        rationality = np.vstack([arrays["rationality"], np.ones(arrays["rationality"].shape[1])])
-        best = _best_weights(design, pool.category[open_rows], arrays["theta"], rationality)
-        found = certificate(
-            information - ridge * np.eye(width), labels=len(data), candidates=design, candidate_weight=best
-        )
-        row.certificate = found / width if np.isfinite(found) else None
-    return row
+    if not len(open_rows):
+        return None, None
+    design, width = pool.design[open_rows], known.theta.size
+    root = np.linalg.cholesky(known.arrays["covariance"]).astype(np.float32)
+    worst = float(np.sqrt(np.square(design @ root).sum(axis=1).max()))
+    if not known.row.label_count:
+        return worst, None
+    best = _best_weights(design, pool.category[open_rows], known)
+    found = certificate(
+        known.information - known.row.ridge * np.eye(width),
+        labels=known.row.label_count,
+        candidates=design,
+        candidate_weight=best,
+    )
+    return worst, found / width if np.isfinite(found) else None
+
+
+def _best_weights(design: Singles, category: Ints, known: Known) -> Floats:
+    """(m,) the weight of the best teacher on record at each comparison, and of one of rationality 1 beside them."""
+    rationality = np.vstack([known.arrays["rationality"], np.ones(known.arrays["rationality"].shape[1])])
+    gap = np.abs(design @ known.theta.astype(np.float32)).astype(np.float64)
+    best = np.zeros(len(gap))
+    for number in np.unique(category).tolist():
+        rows = np.flatnonzero(category == number)
+        able = np.unique(np.maximum(rationality[:, number], 0.0))
+        # Only the two neighbours of u* / m can win (METHODS, section 2).
+        place = np.searchsorted(able, BEST_UTILITY / np.maximum(gap[rows], 1e-12))
+        for near in (np.maximum(place - 1, 0), np.minimum(place, len(able) - 1)):
+            best[rows] = np.maximum(best[rows], label_weight(gap[rows], able[near]))
+    return best
 
 
 def measure_saving(campaign: Campaign, pool: PoolRows, labels: LabelRows, known: Known) -> Figure | None:
@@ -379,24 +420,6 @@ def measure_saving(campaign: Campaign, pool: PoolRows, labels: LabelRows, known:
 def _saving_is_due(campaign: Campaign, row: Estimate) -> bool:
     measured = Estimate.objects.filter(campaign=campaign, saving__isnull=False).order_by("-id").first()
     return measured is None or row.label_count >= MEASURE_EVERY * measured.label_count
-
-
-def _is_due(campaign: Campaign, rows: int, labels: int) -> bool:
-    if rows <= MEASURE_ROWS:
-        return True
-    measured = Estimate.objects.filter(campaign=campaign, worst_error__isnull=False).order_by("-id").first()
-    return measured is None or labels >= MEASURE_EVERY * measured.label_count
-
-
-def _best_weights(design: Any, category: Ints, theta: Floats, rationality: Floats) -> Floats:
-    """(m,) the weight of the best teacher on record at each comparison; rationalities are taken to two digits."""
-    gap = np.abs(design @ theta.astype(np.float32)).astype(np.float64)
-    best = np.zeros(len(gap))
-    for number in np.unique(category).tolist():
-        rows = np.flatnonzero(category == number)
-        for rho in np.unique(np.round(np.maximum(rationality[:, number], 0.0), 2)).tolist():
-            best[rows] = np.maximum(best[rows], label_weight(gap[rows], rho))
-    return best
 
 
 def _store_rationalities(row: Estimate, data: Labels, arrays: Arrays) -> None:

@@ -29,7 +29,7 @@ from activelearning.arrays import (
 from activelearning.compiling import is_ready
 from activelearning.models import Estimate, OfferReason, Plan, Projection
 from activelearning.pipeline.embedding import current_projection
-from activelearning.pipeline.estimating import Known, bring_up_to_date, measure_saving
+from activelearning.pipeline.estimating import Known, bring_up_to_date, measure
 from activelearning.planning import Chosen, Inputs, choose, count_in, runners_up, still_pays
 from activelearning.services import ask_to_plan, claim_lease, release_lease, renew_lease
 from activelearning.storage import Arrays, read_arrays, to_file
@@ -105,7 +105,7 @@ def _plan_once(campaign: Campaign) -> int:
     scene = _look(campaign)
     offered = _fill_queues(scene) if campaign.is_open else 0
     if scene.known is not None:
-        measure_saving(campaign, scene.pool, scene.labels, scene.known)
+        measure(campaign, scene.pool, scene.labels, scene.known)
     return offered
 
 
