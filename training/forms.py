@@ -60,6 +60,9 @@ class ConfigForm(forms.Form):
         label=_("Steps"), required=False, min_value=1, help_text=_("Empty: one pass over the labels.")
     )
     batch_size = forms.IntegerField(label=_("Batch"), initial=8, min_value=1, max_value=4096)
+    accumulation = forms.IntegerField(
+        label=_("Batches to a step"), initial=1, min_value=1, max_value=4096, help_text=_("Gradients are added up.")
+    )
     learning_rate = forms.FloatField(
         label=_("Learning rate"),
         required=False,
@@ -73,6 +76,26 @@ class ConfigForm(forms.Form):
         help_text=_("Of prompt and response together; the byte-level tokenizer of “tiny” has one for each character."),
     )
     max_new_tokens = forms.IntegerField(label=_("Tokens of a generated response"), initial=64, min_value=1)
+    samples = forms.IntegerField(
+        label=_("Samples of a prompt"),
+        initial=4,
+        min_value=2,
+        max_value=64,
+        help_text=_("Where responses are generated."),
+    )
+    evaluation_prompts = forms.IntegerField(
+        label=_("Prompts to evaluate on"),
+        initial=8,
+        min_value=0,
+        max_value=10_000,
+        help_text=_("On each, policy and reference are sampled and compared."),
+    )
+    gradient_checkpointing = forms.BooleanField(
+        label=_("Recompute activations: less memory, a fifth more time"), required=False
+    )
+    memory_limit_gib = forms.FloatField(
+        label=_("GPU memory limit in GiB"), required=False, min_value=0, help_text=_("Empty: all of it.")
+    )
     time_limit_minutes = forms.FloatField(
         label=_("Time limit in minutes"), required=False, min_value=0, help_text=_("Empty: no limit.")
     )
@@ -105,6 +128,11 @@ class ConfigForm(forms.Form):
             lora_rank=cleaned["lora_rank"],
             max_steps=cleaned["max_steps"] or 0,
             batch_size=cleaned["batch_size"],
+            accumulation=cleaned["accumulation"],
+            samples=cleaned["samples"],
+            evaluation_prompts=cleaned["evaluation_prompts"],
+            gradient_checkpointing=cleaned["gradient_checkpointing"],
+            memory_limit_gib=cleaned["memory_limit_gib"] or 0.0,
             learning_rate=cleaned["learning_rate"] or LEARNING_RATES[kind],
             max_length=cleaned["max_length"],
             max_new_tokens=cleaned["max_new_tokens"],

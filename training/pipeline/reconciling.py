@@ -1,10 +1,14 @@
 """What the beat looks after: start rules, and labels that were withdrawn after they were frozen."""
 
+import shutil
+from pathlib import Path
+
 import structlog
+from django.conf import settings
 
 from annotation.models import Campaign, Label
 from training.datasets.frozen import BrokenLabelSet, erase_withdrawn, withdrawn_labels
-from training.models import LabelSet, Policy
+from training.models import LabelSet, Policy, Run, Work
 from training.services.rules import start_due_runs
 
 logger = structlog.get_logger()
@@ -30,6 +34,13 @@ def erase_everywhere() -> int:
                 logger.error("label set is broken", label_set=label_set.pk, reason=str(error))
                 continue
             if count:
+                forget_runs(label_set)
                 Policy.objects.filter(run__label_set=label_set).update(is_flagged=True)
             erased += count
     return erased
+
+
+def forget_runs(label_set: LabelSet) -> None:
+    """Stopped runs on these labels lose what they had prepared: resumed, they begin anew on the labels that remain."""
+    for run in Run.objects.filter(label_set=label_set, state__in=(Work.State.FAILED, Work.State.CANCELLED)):
+        shutil.rmtree(Path(settings.MEDIA_ROOT) / run.folder, ignore_errors=True)

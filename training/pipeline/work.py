@@ -1,6 +1,7 @@
 """What the child process does: perform a run or a generation, and say in its row how it ended."""
 
 import json
+import shutil
 import traceback
 import uuid
 from collections.abc import Callable
@@ -26,6 +27,8 @@ from training.pipeline.launch import LaunchFailed, train_here
 from training.pipeline.progress import LostHold, Progress
 from training.services import work as services
 
+SCRAPS = ("checkpoints", "base", "model", "data")
+"""What a finished run leaves behind besides its policy, metrics and log."""
 SENTENCES = (
     preparation.CannotTrain,
     BrokenLabelSet,
@@ -81,6 +84,8 @@ def train_run(run: Run, *, holder: uuid.UUID, should_stop: Callable[[], bool]) -
         progress.write()
     both = contrast(config_of(run), data)
     store_policy(run, result, both=both, holder=holder)
+    for scrap in SCRAPS:  # nothing is resumed any more
+        shutil.rmtree(folder / scrap, ignore_errors=True)
 
 
 def config_of(run: Run) -> TrainingConfig:
