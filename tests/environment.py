@@ -1,9 +1,13 @@
 """Loaded before Django's settings: the tests get a data folder of their own, and quiet threads."""
 
+import atexit
 import os
+import shutil
 import tempfile
 
-os.environ.setdefault("DATA_FOLDER", tempfile.mkdtemp(prefix="tutelage-tests-"))
+if "DATA_FOLDER" not in os.environ:
+    os.environ["DATA_FOLDER"] = tempfile.mkdtemp(prefix="tutelage-tests-")
+    atexit.register(shutil.rmtree, os.environ["DATA_FOLDER"], ignore_errors=True)
 os.environ.setdefault("SECRET_KEY", "the-tests-have-a-key-of-their-own-and-it-is-long")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
