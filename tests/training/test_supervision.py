@@ -68,7 +68,7 @@ def children_of(pid: int) -> list[int]:
     return [int(line.split()[0]) for line in found if "training.child" in line]
 
 
-def wait_until(condition: Callable[[], Any], *, seconds: float = 90) -> None:
+def wait_until(condition: Callable[[], Any], *, seconds: float = 240) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"not within {seconds} s"
@@ -86,6 +86,7 @@ def dpo(campaign: Campaign, **more: Any) -> Run:
 
 @pytest.mark.kill
 @pytest.mark.slow
+@pytest.mark.timeout(580)
 def test_a_child_killed_in_the_middle_goes_on_to_the_same_losses(
     reachable: None, labelled: Campaign, in_background: Callable[[Run], threading.Thread]
 ) -> None:
@@ -94,7 +95,7 @@ def test_a_child_killed_in_the_middle_goes_on_to_the_same_losses(
     wait_until(has_trained(run, 4))
     (child,) = children_of(os.getpid())
     os.kill(child, signal.SIGKILL)
-    thread.join(timeout=120)
+    thread.join(timeout=240)
     run.refresh_from_db()
     assert (run.state, run.reason) == (Work.State.DONE, "")
     assert children_of(os.getpid()) == []
@@ -109,6 +110,7 @@ def test_a_child_killed_in_the_middle_goes_on_to_the_same_losses(
 
 @pytest.mark.kill
 @pytest.mark.slow
+@pytest.mark.timeout(580)
 def test_a_run_whose_worker_died_is_picked_up_again(reachable: None, labelled: Campaign) -> None:
     run = dpo(labelled)
     door = "from training.pipeline.supervision import supervise"
@@ -121,19 +123,19 @@ def test_a_run_whose_worker_died_is_picked_up_again(reachable: None, labelled: C
     finally:
         worker.kill()
         worker.wait()
-    wait_until(lambda: not Path(f"/proc/{child}").exists(), seconds=10)  # it does not train on for nobody
+    wait_until(lambda: not Path(f"/proc/{child}").exists(), seconds=30)  # it does not train on for nobody
     assert list(services.work_to_do()) == [], "the heartbeat is fresh: nobody may take it yet"
 
     Run.objects.filter(pk=run.pk).update(heartbeat=timezone.now() - timedelta(seconds=21))
     assert list(services.work_to_do()) == [("run", run.pk)]
-    supervise("run", run.pk)
-    run.refresh_from_db()
+    run = perform_now(run)  # as the next worker's child would
     assert (run.state, run.reason) == (Work.State.DONE, "")
     assert list(run.metrics.filter(stage="train").values_list("step", flat=True)) == list(range(1, 9))
 
 
 @pytest.mark.kill
 @pytest.mark.slow
+@pytest.mark.timeout(580)
 def test_a_cancel_is_a_signal_and_leaves_a_checkpoint(
     reachable: None, labelled: Campaign, in_background: Callable[[Run], threading.Thread]
 ) -> None:
@@ -141,7 +143,7 @@ def test_a_cancel_is_a_signal_and_leaves_a_checkpoint(
     thread = in_background(run)
     wait_until(has_trained(run, 3))
     cancel_run(run=run)
-    thread.join(timeout=60)
+    thread.join(timeout=120)
     run.refresh_from_db()
     assert run.state == Work.State.CANCELLED
     checkpoints = list((Path(django_settings.MEDIA_ROOT) / run.folder / "checkpoints").glob("checkpoint-*"))

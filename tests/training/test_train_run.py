@@ -119,13 +119,10 @@ def test_a_worker_that_stops_puts_the_run_back(labelled: Campaign) -> None:
 
 
 def test_a_checkpoint_of_another_run_is_refused_with_a_reason(labelled: Campaign, settings: Any) -> None:
-    other = perform_now(
-        start_run(
-            campaign=labelled,
-            config=TrainingConfig(method="dpo", **{**SMALL, "seed": 1, "evaluation_prompts": 0}),
-            is_forced=True,
-        )
-    )
+    config = TrainingConfig(method="dpo", **{**SMALL, "seed": 1, "evaluation_prompts": 0})
+    asked = iter([False] * 2)
+    other = start_run(campaign=labelled, config=config, is_forced=True)
+    perform_now(other, should_stop=lambda: next(asked, True))
     run = start_run(
         campaign=labelled, config=TrainingConfig(method="dpo", **{**SMALL, "evaluation_prompts": 0}), is_forced=True
     )
@@ -286,3 +283,25 @@ def test_the_reward_answers_with_bounds_that_hold_the_mean(labelled: Campaign) -
         assert one["lower"] < one["mean"] < one["upper"]
         assert one["upper"] - one["mean"] == pytest.approx(one["penalty"])
     answer_question(question.pk)  # a doubled message does nothing
+
+
+def test_a_run_starts_from_a_policy_and_refuses_one_that_was_tampered_with(labelled: Campaign, settings: Any) -> None:
+    config = TrainingConfig(method="dpo", **{**SMALL, "max_steps": 2, "evaluation_prompts": 0})
+    first = perform_now(start_run(campaign=labelled, config=config, is_forced=True)).policy
+    heir = perform_now(start_run(campaign=labelled, config=config, is_forced=True, parent=first))
+    assert (heir.state, heir.reason) == (Work.State.DONE, "")
+    assert heir.policy.manifest["lineage"]["parent"] == str(first.code)
+    folder = Path(settings.MEDIA_ROOT) / first.folder
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    third = perform_now(start_run(campaign=labelled, config=config, is_forced=True, parent=first))
+    assert third.state == Work.State.FAILED
+    assert "model.safetensors differs from its checksum" in third.reason
+
+
+def test_a_finished_run_keeps_its_policy_and_its_metrics_only(labelled: Campaign, settings: Any) -> None:
+    config = TrainingConfig(method="dpo", **{**SMALL, "evaluation_prompts": 0})
+    run = perform_now(start_run(campaign=labelled, config=config, is_forced=True))
+    left = {path.name for path in (Path(settings.MEDIA_ROOT) / run.folder).iterdir()}
+    assert {"policy", "metrics.jsonl", "tensorboard"} <= left
+    assert not left & {"checkpoints", "base", "model", "data"}

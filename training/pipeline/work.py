@@ -13,7 +13,7 @@ from django.db import transaction
 
 from activelearning.algorithms.estimation import DidNotConverge, NotIdentified
 from annotation.services.refusals import Refusal
-from training.algorithms.artifact import MANIFEST, Refused
+from training.algorithms.artifact import MANIFEST, Refused, verify
 from training.algorithms.checkpoints import DiskFull, is_disk_full
 from training.algorithms.config import TrainingConfig
 from training.algorithms.policy import Cancelled, OutOfMemory, TimeLimitReached
@@ -77,22 +77,28 @@ def train_run(run: Run, *, holder: uuid.UUID, should_stop: Callable[[], bool]) -
             raise LostHold
     progress.say("Fitting the reward")
     data = preparation.prepare(run, label_set=run.label_set, folder=folder)
+    config = config_of(run)
     progress.catch_up(folder)
     try:
-        result = train_here(config_of(run), data, folder=folder, report=progress, should_stop=should_stop)
+        result = train_here(config, data, folder=folder, report=progress, should_stop=should_stop)
     finally:
         progress.write()
-    both = contrast(config_of(run), data)
+    both = contrast(config, data)
     store_policy(run, result, both=both, holder=holder)
     for scrap in SCRAPS:  # nothing is resumed any more
         shutil.rmtree(folder / scrap, ignore_errors=True)
 
 
 def config_of(run: Run) -> TrainingConfig:
-    """The run's settings; a run with a parent starts from the parent's weights."""
+    """The run's settings; a run with a parent starts from the parent's weights.
+
+    raises  Refused  the parent's folder is not what was recorded
+    """
     values = dict(run.config)
     if run.parent is not None:
-        values["base_model"] = str(Path(settings.MEDIA_ROOT) / run.parent.folder)
+        parent = Path(settings.MEDIA_ROOT) / run.parent.folder
+        verify(parent, kind="policy", digest=run.parent.digest)
+        values["base_model"] = str(parent)
     return TrainingConfig.from_json(values)
 
 
