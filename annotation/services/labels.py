@@ -24,6 +24,7 @@ from annotation.services.refusals import (
     CampaignNotOpen,
     InvalidAnswer,
     NotAllowed,
+    NothingToUndo,
     OfferLapsed,
     OfferNotHeld,
 )
@@ -255,7 +256,7 @@ def edit_label(
     Raises AlreadyLabelled where another edit came first, NotAllowed where the label was retracted or withdrawn or
     answered a lesson, CampaignNotOpen, InvalidAnswer.
     """
-    offer = Offer.objects.get(pk=label.offer_id)
+    offer = Offer.objects.select_for_update().get(pk=label.offer_id)  # before the label, as everywhere: see undo_label
     answer = _read_answer(
         offer,
         choice=choice,
@@ -337,7 +338,10 @@ def undo_label(*, campaign: Campaign, teacher: Teacher) -> Offer | None:
         state=Offer.State.HELD, held_at=now, held_until=until, closed_at=None
     ):
         return None  # another tab was quicker
-    Label.objects.filter(pk=label.pk, state=Label.State.CURRENT).update(state=Label.State.RETRACTED, changed_at=now)
+    # Whichever is current now: an edit may have come since the label was read. The offer's lock keeps others out.
+    current = Label.objects.filter(offer=label.offer_id, state=Label.State.CURRENT)
+    if not current.update(state=Label.State.RETRACTED, changed_at=now):
+        raise NothingToUndo
     offer = Offer.objects.select_related(
         "membership__pool", "comparison__conversation", "comparison__a", "comparison__b"
     ).get(pk=label.offer_id)
