@@ -102,6 +102,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--campaigns", type=int, default=1000)
     parser.add_argument("--quick", action="store_true", help="100 campaigns of each strategy")
+    parser.add_argument("--strategies", nargs="+", default=["uniform", "dual"])
     parser.add_argument("--minutes", type=float, default=600.0, help="start no campaign after this long")
     options = parser.parse_args()
     campaigns = 100 if options.quick else options.campaigns
@@ -110,7 +111,7 @@ def main() -> None:
     print(
         f"{LABELS} labels, {FEATURES} features, {TEACHERS} teachers, {CATEGORIES} categories; mean ± 1.96 Monte Carlo\n"
     )
-    for strategy in ("uniform", "dual"):
+    for strategy in options.strategies:
         rows: list[Covered] = []
         for seed in range(campaigns):
             if time.monotonic() > deadline:
