@@ -2,7 +2,27 @@
 
 from django.urls import URLPattern, path
 
-from annotation.views import campaigns, desk, history, home, imports, invitations, mine, onboarding, pools, preferences
+from annotation.views import (
+    audit,
+    campaigns,
+    conversations,
+    desk,
+    history,
+    home,
+    imports,
+    invitations,
+    ledger,
+    messages,
+    mine,
+    notices,
+    onboarding,
+    pools,
+    preferences,
+    queue,
+    roles,
+    teachers,
+    webhooks,
+)
 
 urlpatterns: list[URLPattern] = [
     path("", home.home, name="home"),
@@ -35,6 +55,37 @@ urlpatterns: list[URLPattern] = [
     path("campaigns/<uuid:code>/import/", imports.campaign_imports, name="campaign_imports"),
     path("campaigns/<uuid:code>/import/<uuid:job>/", imports.campaign_import, name="campaign_import"),
     path("campaigns/<uuid:code>/judgements/", imports.campaign_judgements, name="campaign_judgements"),
+    path("me/withdraw/", teachers.account_withdraw, name="account_withdraw"),
+    path("campaigns/<uuid:code>/conversations/", conversations.campaign_conversations, name="campaign_conversations"),
+    path(
+        "campaigns/<uuid:code>/conversations/change/", conversations.conversations_change, name="conversations_change"
+    ),
+    path(
+        "campaigns/<uuid:code>/conversations/<int:conversation>/",
+        conversations.campaign_conversation,
+        name="campaign_conversation",
+    ),
+    path("campaigns/<uuid:code>/gold/<int:comparison>/", conversations.comparison_gold, name="comparison_gold"),
+    path("campaigns/<uuid:code>/teachers/", teachers.campaign_teachers, name="campaign_teachers"),
+    path("campaigns/<uuid:code>/teachers/<uuid:teacher>/", teachers.campaign_teacher, name="campaign_teacher"),
+    path("campaigns/<uuid:code>/teachers/<uuid:teacher>/withdraw/", teachers.teacher_withdraw, name="teacher_withdraw"),
+    path("campaigns/<uuid:code>/queue/", queue.campaign_queue, name="campaign_queue"),
+    path("campaigns/<uuid:code>/queue/withdraw/", queue.queue_withdraw, name="queue_withdraw"),
+    path("campaigns/<uuid:code>/messages/", messages.campaign_messages, name="campaign_messages"),
+    path("campaigns/<uuid:code>/messages/<int:message>/reply/", messages.message_reply, name="message_reply"),
+    path("campaigns/<uuid:code>/notices/", notices.campaign_notices, name="campaign_notices"),
+    path("campaigns/<uuid:code>/pay/", ledger.campaign_ledger, name="campaign_ledger"),
+    path("campaigns/<uuid:code>/pay/book/", ledger.ledger_pay, name="ledger_pay"),
+    path("campaigns/<uuid:code>/pay/owed.csv", ledger.payouts_csv, name="payouts_csv"),
+    path("campaigns/<uuid:code>/ledger/", ledger.ledger_entries, name="ledger_entries"),
+    path("campaigns/<uuid:code>/ledger.csv", ledger.ledger_csv, name="ledger_csv"),
+    path("campaigns/<uuid:code>/roles/", roles.campaign_roles, name="campaign_roles"),
+    path("campaigns/<uuid:code>/roles/<int:role>/revoke/", roles.role_revoke, name="role_revoke"),
+    path("campaigns/<uuid:code>/roles/link/", roles.role_link, name="role_link"),
+    path("campaigns/<uuid:code>/roles/link/<int:invitation>/revoke/", roles.role_link_revoke, name="role_link_revoke"),
+    path("campaigns/<uuid:code>/webhooks/", webhooks.campaign_webhooks, name="campaign_webhooks"),
+    path("campaigns/<uuid:code>/webhooks/<int:webhook>/", webhooks.webhook_switch, name="webhook_switch"),
+    path("campaigns/<uuid:code>/audit/", audit.campaign_audit, name="campaign_audit"),
     path("pools/", pools.pools, name="pools"),
     path("pools/<int:pool>/", pools.pool, name="pool"),
     path("pools/<int:pool>/invite/", pools.pool_invite, name="pool_invite"),

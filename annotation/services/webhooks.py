@@ -34,6 +34,14 @@ def add_webhook(*, campaign: Campaign, user: User | None, url: str, kinds: list[
     return webhook
 
 
+@transaction.atomic
+def switch_webhook(*, webhook: Webhook, user: User | None, is_active: bool) -> None:
+    """On or off; what waits for one that is off is given up at its next attempt. Twice is once."""
+    if Webhook.objects.filter(pk=webhook.pk, is_active=not is_active).update(is_active=is_active):
+        verb = "switch webhook on" if is_active else "switch webhook off"
+        record_audit(user=user, verb=verb, object=webhook.url, campaign=webhook.campaign)
+
+
 def sign(body: bytes, *, secret: str, at: int) -> str:
     """`t=SECONDS,v1=HEX`: HMAC-SHA256 of "SECONDS.BODY", so that an old message cannot be sent again as new."""
     digest = hmac.new(secret.encode(), f"{at}.".encode() + body, hashlib.sha256).hexdigest()

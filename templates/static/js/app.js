@@ -15,6 +15,16 @@ document.addEventListener("keydown", (event) => {
   menu.querySelector("summary").focus();
 });
 
+// A list that refreshes itself waits while something in it is ticked; a link that is there to be copied selects itself.
+document.addEventListener("htmx:beforeRequest", (event) => {
+  const list = event.target.closest("[data-keeps-ticks]");
+  if (list && list.querySelector("input:checked")) event.preventDefault();
+});
+
+document.addEventListener("focusin", (event) => {
+  if (event.target.matches("input[data-copy]")) event.target.select();
+});
+
 document.addEventListener("submit", (event) => {
   const form = event.target;
   if (!form.matches("[data-theme-switch]") || !event.submitter) return;

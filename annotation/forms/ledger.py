@@ -1,0 +1,19 @@
+"""Forms of pay."""
+
+from decimal import Decimal
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+
+class BonusForm(forms.Form):
+    """Pay beyond labels, from the campaign's budget."""
+
+    amount = forms.DecimalField(
+        label=_("Amount"), min_value=Decimal("0.0001"), max_digits=10, decimal_places=4, help_text=_("More than 0.")
+    )
+    currency = forms.CharField(label=_("Currency"), min_length=3, max_length=3, initial="EUR")
+    memo = forms.CharField(label=_("What for"), max_length=255)
+
+    def clean_currency(self) -> str:
+        return str(self.cleaned_data["currency"]).upper()
