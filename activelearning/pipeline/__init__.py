@@ -2,6 +2,7 @@
 
 from activelearning.pipeline.embedding import embed
 from activelearning.pipeline.estimating import refit
-from activelearning.pipeline.replanning import replan, replay, store_replay
+from activelearning.pipeline.replanning import replan
+from activelearning.pipeline.replaying import replay, store_replay
 
 __all__ = ["embed", "refit", "replan", "replay", "store_replay"]

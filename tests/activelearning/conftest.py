@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from activelearning import arrays
 from activelearning.algorithms.types import Singles
-from activelearning.pipeline import embedding, estimating
+from activelearning.pipeline import embedding, known
 from annotation.models import Campaign, Comparison, Membership, Offer, Pool, Teacher
 from annotation.services.labels import record_label
 from annotation.services.offers import claim_offer
@@ -36,10 +36,10 @@ def encoder(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEncoder]:
     monkeypatch.setattr(embedding, "open_encoder", lambda name: fake)
     cache.clear()
     arrays.forget()
-    estimating._latest.clear()
+    known.forget()
     yield fake
     arrays.forget()
-    estimating._latest.clear()
+    known.forget()
 
 
 def hire(pool: Pool, count: int, *, rationality: float = 1.0, **terms: object) -> list[Teacher]:

@@ -14,7 +14,7 @@ from django.utils import timezone
 from activelearning import arrays, tasks
 from activelearning.algorithms.types import Floats, Singles
 from activelearning.models import ControlScore, Estimate, OfferReason, Plan, Projection
-from activelearning.pipeline import embed, embedding, estimating, replan, replay
+from activelearning.pipeline import embed, embedding, known, replan, replay
 from activelearning.progress import read_calibration, read_scores
 from activelearning.storage import read_arrays
 from annotation.models import (
@@ -52,10 +52,10 @@ def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(embedding, "open_encoder", lambda name: SpreadEncoder())
     cache.clear()
     arrays.forget()
-    estimating._latest.clear()
+    known.forget()
     yield
     arrays.forget()
-    estimating._latest.clear()
+    known.forget()
 
 
 @pytest.fixture
@@ -156,7 +156,7 @@ def test_a_restarted_worker_goes_on_where_the_killed_one_stopped(prepared: Campa
     crowd.answer(20)
     before = Estimate.objects.latest()
     arrays.forget()
-    estimating._latest.clear()  # all that a process remembers
+    known.forget()  # all that a process remembers
     crowd.answer(4)
     after = Estimate.objects.latest()
     assert after.label_count >= before.label_count + 3

@@ -15,7 +15,8 @@ from activelearning.algorithms.types import Floats
 from activelearning.arrays import load_pool
 from activelearning.models import Embedding, Projection
 from activelearning.pipeline.embedding import current_projection, embed
-from activelearning.pipeline.estimating import PULL, latest, next_ridge
+from activelearning.pipeline.estimating import PULL, next_ridge
+from activelearning.pipeline.known import latest
 from activelearning.storage import read_arrays
 from annotation.models import Campaign, Comparison
 from training.algorithms.config import TrainingConfig

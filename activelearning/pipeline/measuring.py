@@ -1,0 +1,99 @@
+"""What an estimate is worth as a design: measured once the offers are made, so that no teacher waits for it."""
+
+import numpy as np
+
+from activelearning.algorithms.figures import Figure
+from activelearning.algorithms.forecast import design_saving
+from activelearning.algorithms.information import certificate, label_weight
+from activelearning.algorithms.types import Floats, Ints, Singles
+from activelearning.arrays import (
+    LabelRows,
+    PoolRows,
+    stated_rationality,
+)
+from activelearning.models import Estimate
+from activelearning.pipeline.known import Known
+from annotation.models import Campaign, Offer
+
+MEASURE_ROWS = 20_000
+"""A pool up to this size has its certificate and worst error computed with every estimate; a larger one"""
+MEASURE_EVERY = 1.05
+"""when the labels have grown so much."""
+BEST_UTILITY = 2.399357
+"""u*, where a label of given gap tells most: root of u tanh(u / 2) = 2."""
+
+
+def measure(campaign: Campaign, pool: PoolRows, labels: LabelRows, known: Known) -> None:
+    """Worst error, certificate and saving of an estimate, stored with its row. No teacher waits for them."""
+    row = known.row
+    if row.worst_error is not None:
+        return
+    measured = Estimate.objects.filter(campaign=campaign, worst_error__isnull=False).order_by("-id").first()
+    is_large = len(pool) > MEASURE_ROWS
+    if is_large and measured is not None and row.label_count < MEASURE_EVERY * measured.label_count:
+        return
+    row.worst_error, row.certificate = _measure_design(pool, known)
+    Estimate.objects.filter(pk=row.pk).update(worst_error=row.worst_error, certificate=row.certificate)
+    measure_saving(campaign, pool, labels, known)
+
+
+def _measure_design(pool: PoolRows, known: Known) -> tuple[float | None, float | None]:
+    """Largest standard error of a reward difference, and g / d, over the comparisons that may be asked."""
+    open_rows = np.flatnonzero(pool.has_features & pool.is_askable & ~pool.is_held_out)
+    if not len(open_rows):
+        return None, None
+    design, width = pool.design[open_rows], known.theta.size
+    root = np.linalg.cholesky(known.arrays["covariance"]).astype(np.float32)
+    worst = float(np.sqrt(np.square(design @ root).sum(axis=1).max()))
+    if not known.row.label_count:
+        return worst, None
+    best = _best_weights(design, pool.category[open_rows], known)
+    found = certificate(
+        known.information - known.row.ridge * np.eye(width),
+        labels=known.row.label_count,
+        candidates=design,
+        candidate_weight=best,
+    )
+    return worst, found / width if np.isfinite(found) else None
+
+
+def _best_weights(design: Singles, category: Ints, known: Known) -> Floats:
+    """(m,) the weight of the best teacher on record at each comparison, and of one of rationality 1 beside them."""
+    rationality = np.vstack([known.arrays["rationality"], np.ones(known.arrays["rationality"].shape[1])])
+    gap = np.abs(design @ known.theta.astype(np.float32)).astype(np.float64)
+    best = np.zeros(len(gap))
+    for number in np.unique(category).tolist():
+        rows = np.flatnonzero(category == number)
+        able = np.unique(np.maximum(rationality[:, number], 0.0))
+        # Only the two neighbours of u* / m can win (METHODS, section 2).
+        place = np.searchsorted(able, BEST_UTILITY / np.maximum(gap[rows], 1e-12))
+        for near in (np.maximum(place - 1, 0), np.minimum(place, len(able) - 1)):
+            best[rows] = np.maximum(best[rows], label_weight(gap[rows], able[near]))
+    return best
+
+
+def measure_saving(campaign: Campaign, pool: PoolRows, labels: LabelRows, known: Known) -> Figure | None:
+    """What a designed label is worth in control labels, stored with the estimate; now and then, after the offers.
+
+    Both arms are weighed by one and the same estimate. None while an arm is too small, or where little has changed.
+    """
+    learned, width = labels.learned(pool), known.theta.size
+    parts = [np.flatnonzero(learned & (labels.arm == arm)) for arm in (Offer.Arm.DESIGNED, Offer.Arm.CONTROL)]
+    if min(len(part) for part in parts) < 2 * width or not _saving_is_due(campaign, known.row):
+        return None
+    rows = []
+    for part in parts:
+        teachers, row = labels.teacher[part], labels.row[part]
+        stated = None if known.row.is_joint else stated_rationality(campaign, teachers, pool.categories)
+        rationality = known.rationality_of(teachers, len(pool.categories), stated=stated)
+        rho = rationality[np.arange(len(part)), pool.category[row]]
+        design = pool.design[row].astype(np.float64)
+        rows.append(design * np.sqrt(label_weight(design @ known.theta, rho))[:, None])
+    figure = design_saving(*rows, generator=np.random.default_rng(campaign.seed))
+    Estimate.objects.filter(pk=known.row.pk).update(saving=figure.value, saving_low=figure.low, saving_high=figure.high)
+    return figure
+
+
+def _saving_is_due(campaign: Campaign, row: Estimate) -> bool:
+    measured = Estimate.objects.filter(campaign=campaign, saving__isnull=False).order_by("-id").first()
+    return measured is None or row.label_count >= MEASURE_EVERY * measured.label_count
