@@ -124,6 +124,7 @@ def test_a_run_whose_worker_died_is_picked_up_again(reachable: None, labelled: C
         worker.kill()
         worker.wait()
     wait_until(lambda: not Path(f"/proc/{child}").exists(), seconds=30)  # it does not train on for nobody
+    Run.objects.filter(pk=run.pk).update(heartbeat=timezone.now())
     assert list(services.work_to_do()) == [], "the heartbeat is fresh: nobody may take it yet"
 
     Run.objects.filter(pk=run.pk).update(heartbeat=timezone.now() - timedelta(seconds=21))
