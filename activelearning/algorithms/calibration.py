@@ -10,7 +10,6 @@ import numpy as np
 from scipy.special import expit
 
 from activelearning.algorithms.figures import Figure, bootstrap, mean, proportion
-from activelearning.algorithms.likelihood import label_rationality, utilities
 from activelearning.algorithms.types import Floats, Ints, Labels
 
 
@@ -51,6 +50,8 @@ def predict(labels: Labels, *, theta: Floats, rationality: Floats, bias: Floats 
 
     theta (d,);  rationality (k, c);  bias (k,), zeros when None;  returns (n,) float64
     """
+    from activelearning.algorithms.likelihood import label_rationality, utilities  # compiled: the web has no need of it
+
     pull = np.zeros(rationality.shape[0]) if bias is None else bias
     return np.asarray(expit(utilities(labels, theta, rho=label_rationality(labels, rationality), bias=pull)))
 
