@@ -50,7 +50,7 @@ def test_the_whole_flow_by_keyboard_alone(
     page.keyboard.press("2")  # A, clearly
     wait_for_prompt(page, 1)
     expect(page.locator("#desk-heading")).to_be_focused()
-    expect(page.locator("#desk-status")).to_contain_text("Stored. Which response is better? 1 answers today.")
+    expect(page.locator("#desk-status")).to_contain_text("Stored. Which response is better? Answers today: 1.")
 
     page.keyboard.press("ArrowRight")  # B, clearly
     wait_for_prompt(page, 2)
