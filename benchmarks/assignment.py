@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="2,000 requests or 15 s of them, whichever comes first")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whoever stops it gets everything else stopped too
     requests, limit = (2_000, 15.0) if options.quick else (options.requests, 3600.0)
 
     folder = Path(tempfile.mkdtemp(prefix="tutelage-postgres-", dir="/tmp"))
@@ -136,31 +137,33 @@ def run_everybody(
 
     for role in roles:
         start(role)
-    begun = time.monotonic()
-    next_kill = begun + 1
-    while (done := count_requests(journals)) < requests and time.monotonic() - begun < limit:
-        time.sleep(0.05)
-        is_half_way = done > requests / 2 or time.monotonic() - begun > limit / 2
-        if is_half_way and not kills["database"]:
-            server.kill()
-            server.start()
-            kills["database"] += 1
-        if time.monotonic() >= next_kill:
-            next_kill += draw.uniform(0.1, 0.5)
-            victim = draw.choice(list(children))
-            os.kill(victim, signal.SIGKILL)
-            kills["processes"] += 1
-        while True:  # whoever ended, by a kill or by itself, is followed by another
-            pid, _status = os.waitpid(-1, os.WNOHANG)
-            if pid == 0:
-                break
-            if pid in children:
-                start(children.pop(pid))
-    for pid in children:
-        os.kill(pid, signal.SIGKILL)
-    for pid in children:
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(pid, 0)
+    try:
+        begun = time.monotonic()
+        next_kill = begun + 1
+        while (done := count_requests(journals)) < requests and time.monotonic() - begun < limit:
+            time.sleep(0.05)
+            is_half_way = done > requests / 2 or time.monotonic() - begun > limit / 2
+            if is_half_way and not kills["database"]:
+                server.kill()
+                server.start()
+                kills["database"] += 1
+            if time.monotonic() >= next_kill:
+                next_kill += draw.uniform(0.1, 0.5)
+                victim = draw.choice(list(children))
+                os.kill(victim, signal.SIGKILL)
+                kills["processes"] += 1
+            while True:  # whoever ended, by a kill or by itself, is followed by another
+                pid, _status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    break
+                if pid in children:
+                    start(children.pop(pid))
+    finally:
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+        for pid in children:
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, 0)
     return kills
 
 
@@ -173,6 +176,7 @@ def work(role: Callable[..., None], journal: Path, campaign_id: int, seed: int) 
     from django.db import DatabaseError, InterfaceError, connection
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.setsid()
     out = os.open(journal, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     draw = random.Random(seed)

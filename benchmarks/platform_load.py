@@ -16,6 +16,7 @@ import http.client
 import json
 import os
 import re
+import signal
 import statistics
 import subprocess
 import sys
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--conversations", type=int, default=8000)
     parser.add_argument("--peer-folder", type=Path, default=Path(tempfile.gettempdir()) / "label-studio-1.23.2")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # whoever stops it gets the servers stopped too
 
     python = install_peer(options.peer_folder)
     conversations = make_conversations(options.conversations)
