@@ -42,6 +42,20 @@ class Known:
         found[known, : self.arrays["rationality"].shape[1]] = self.arrays["rationality"][places]
         return found
 
+    def hopeful_rationality(self, teachers: Ints, categories: int, *, stated: Floats | None) -> Floats:
+        """(k, c) the estimate and one standard error more; 0 where a whole interval lies below 0.
+
+        What is taken back from a teacher is judged by this: nobody loses work on a wide interval.
+        """
+        hoped = self.rationality_of(teachers, categories, stated=stated).copy()
+        places, known = self._places(teachers)
+        if stated is not None or not isinstance(self.start, JointEstimate) or not len(places):
+            return np.maximum(hoped, 0.0)
+        width = self.start.rationality.shape[1]
+        upper = np.maximum(self.start.rationality + self.start.rationality_error, LEAST_DRAW)
+        hoped[known, :width] = np.where(self.start.is_inverted(), 0.0, upper)[places]
+        return hoped
+
     def draw_rationality(self, teachers: Ints, categories: int, rng: np.random.Generator) -> Floats:
         """(k, c) a draw of each from its posterior (Thompson); 0 where a whole interval lies below 0.
 

@@ -42,7 +42,7 @@ def _still_pays(scene: Scene, places: Ints) -> Bools:
     inputs = gather(scene, has_room=True)
     if inputs is None:
         return np.ones(len(places), dtype=bool)
-    rationality = known.rationality_of(inputs.teacher, inputs.may_judge.shape[1], stated=stated_of(scene))
+    rationality = known.hopeful_rationality(inputs.teacher, inputs.may_judge.shape[1], stated=stated_of(scene))
     ready = pool.has_features[offers.row[places]]
     pays = np.ones(len(places), dtype=bool)
     pays[ready] = still_pays(

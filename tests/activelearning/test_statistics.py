@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from activelearning.arrays import load_pool
 from activelearning.models import ControlScore, Estimate, Projection
-from activelearning.pipeline import embed, refit, replan
+from activelearning.pipeline import embed, known, refit, replan
 from activelearning.portraits import read_agreement, read_portraits
 from activelearning.progress import (
     Measure,
@@ -390,3 +390,24 @@ def test_the_designed_arms_saving_is_measured_on_labels(studied: Campaign, pool:
     assert row.saving_low is not None
     assert row.saving == pytest.approx(math.exp((plain[0] - plain[1]) / 3), rel=0.15)  # coin flips weigh nearly alike
     assert row.saving_low > 1.2
+
+
+def test_nobody_loses_their_queue_on_a_wide_interval(studied: Campaign, pool: Pool) -> None:
+    """A teacher who was wrong a few times may be below 0 by the estimate; that is no reason for an empty queue."""
+    staff = plant_answers(studied, pool, [2.0, 1.5], count=60)
+    newcomer = hire(pool, 1)[0]
+    replan(studied.pk)
+    theta = known.latest(studied)
+    assert theta is not None
+    rows = load_pool(studied, Projection.objects.get())
+    by_id = Comparison.objects.in_bulk()
+    for row in np.argsort(-np.abs(rows.design @ theta.theta))[:2].tolist():
+        wrong = float(rows.design[row] @ theta.theta < 0)
+        Offer.objects.filter(comparison=int(rows.ids[row]), teacher=newcomer).delete()
+        give(studied, by_id[int(rows.ids[row])], newcomer, wrong)
+    replan(studied.pk)
+    portrait = next(one for one in read_portraits(studied) if one.teacher == newcomer)
+    assert portrait.cells[0].value < 0.5
+    assert not portrait.is_inverted
+    assert portrait.offers["queued"] == studied.queue_depth
+    assert all(Offer.objects.filter(teacher=one, state="queued").count() == studied.queue_depth for one in staff)

@@ -78,6 +78,14 @@ def test_on_the_ball_the_gradient_points_outward() -> None:
     np.testing.assert_allclose(score, multiplier * found.theta, atol=1e-6)
 
 
+@pytest.mark.parametrize("ball", [None, 1.0])
+def test_its_log_likelihood_is_the_one_at_theta_hat(ball: float | None) -> None:
+    labels = plant_labels(200, theta=THETA, rationality=RHO)
+    found = fit(labels, rationality=RHO, ridge=0.3, ball=ball, bias_prior=0.5, tolerance=1e-3)
+    value = evaluate(labels, found.theta, found.bias, rho=label_rationality(labels, RHO))[0]
+    assert found.loglik == pytest.approx(value, abs=1e-6)
+
+
 def test_its_information_is_the_fisher_information_at_theta_hat() -> None:
     labels = plant_labels(200, theta=THETA, rationality=RHO)
     found = fit(labels, rationality=RHO, ridge=0.3)
