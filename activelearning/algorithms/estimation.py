@@ -136,7 +136,7 @@ def _solve(
     """Chord and Newton steps from (theta, b); `hessian` None asks for a new one at once."""
     passes = 1
     with np.errstate(invalid="ignore"):  # a row that is not finite is refused by name, two lines below
-        objective, loglik, gradient, bias_gradient = problem.value(theta, bias)
+        objective, gradient, bias_gradient = problem.value(theta, bias)
     if not np.isfinite(objective):
         raise ValueError("The design has entries that are not finite.")
     is_current = hessian is None
@@ -149,10 +149,14 @@ def _solve(
             factor, passes, is_current = CorrectedFactor(Factor(problem.curvature(theta, bias))), passes + 1, True
             move, bias_move, distance, is_held = factor.step(theta, gradient, bias_gradient, problem.ball)
         slope = float(gradient @ move) + float(bias_gradient @ bias_move)
+        if distance <= tolerance:  # the last step needs no look at the labels: the quadratic model is exact enough
+            theta, bias = theta + move, bias + bias_move
+            loglik = problem.penalty(theta, bias) - (objective + slope + 0.5 * distance**2)
+            return _result(problem, theta, bias, factor.base, loglik, steps, passes, distance, is_held, is_fresh)
         share = 1.0
         while True:
             new_theta, new_bias = theta + share * move, bias + share * bias_move
-            new_objective, loglik, new_gradient, new_bias_gradient = problem.value(new_theta, new_bias)
+            new_objective, new_gradient, new_bias_gradient = problem.value(new_theta, new_bias)
             passes += 1
             roundoff = 1e-12 * max(1.0, abs(objective))
             if new_objective <= objective + 1e-4 * share * slope + roundoff:
@@ -163,8 +167,6 @@ def _solve(
         factor.learn(share * move, share * bias_move, new_gradient - gradient, new_bias_gradient - bias_gradient)
         theta, bias, objective = new_theta, new_bias, new_objective
         gradient, bias_gradient = new_gradient, new_bias_gradient
-        if distance <= tolerance:
-            return _result(problem, theta, bias, factor.base, loglik, steps, passes, distance, is_held, is_fresh)
         if problem.ridge == 0 and problem.ball is None:
             _refuse_separable(problem, theta, bias)
         previous, is_current = distance, False

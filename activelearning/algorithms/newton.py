@@ -31,15 +31,18 @@ class Problem:
     bias_prior: float | None
     teachers: int
 
-    def value(self, theta: Floats, bias: Floats) -> tuple[float, float, Floats, Floats]:
-        """Objective, log-likelihood, gradient of the objective in theta and in b."""
+    def value(self, theta: Floats, bias: Floats) -> tuple[float, Floats, Floats]:
+        """Objective and its gradient in theta and in b; one pass over the labels."""
         loglik, score, pull = evaluate(self.labels, theta, bias, rho=self.rho)
-        objective = -loglik + 0.5 * self.ridge * float(theta @ theta)
+        objective = self.penalty(theta, bias) - loglik
         if self.bias_prior is None:
-            return objective, loglik, self.ridge * theta - score, np.zeros_like(bias)
-        precision = self.bias_prior**-2
-        objective += 0.5 * precision * float(bias @ bias)
-        return objective, loglik, self.ridge * theta - score, precision * bias - pull
+            return objective, self.ridge * theta - score, np.zeros_like(bias)
+        return objective, self.ridge * theta - score, self.bias_prior**-2 * bias - pull
+
+    def penalty(self, theta: Floats, bias: Floats) -> float:
+        """ridge/2 |theta|^2 + |b|^2 / (2 tau_b^2)"""
+        pull = 0.0 if self.bias_prior is None else 0.5 * self.bias_prior**-2 * float(bias @ bias)
+        return 0.5 * self.ridge * float(theta @ theta) + pull
 
     def curvature(self, theta: Floats, bias: Floats) -> Curvature:
         """Hessian of the objective; one pass."""
