@@ -231,7 +231,7 @@ def test_a_switch_overrules_the_systems_colours(desk: Visitor, campaign: Campaig
     assert page.evaluate("getComputedStyle(document.body.parentElement).backgroundColor") == after
 
 
-@pytest.mark.parametrize(("language", "word"), [("de", "Unentschieden"), ("es", "Empate")])
+@pytest.mark.parametrize(("language", "word"), [("de", "Gleich gut"), ("es", "Empate")])
 def test_the_desk_speaks_other_languages(
     visit: Callable[..., Visitor],
     bob: User,
