@@ -138,3 +138,8 @@ def add_conversations(
 @pytest.fixture
 def comparisons(campaign: Campaign) -> list[Comparison]:
     return add_conversations(campaign, 3)
+
+
+@pytest.fixture(scope="session")
+def delete_output_dir() -> None:
+    """pytest-playwright's own would throw the browser tests' pictures away at the start of whatever runs after them."""
