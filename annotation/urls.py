@@ -65,6 +65,11 @@ urlpatterns: list[URLPattern] = [
         conversations.campaign_conversation,
         name="campaign_conversation",
     ),
+    path(
+        "campaigns/<uuid:code>/conversations/<int:conversation>/change/",
+        conversations.conversation_change,
+        name="conversation_change",
+    ),
     path("campaigns/<uuid:code>/gold/<int:comparison>/", conversations.comparison_gold, name="comparison_gold"),
     path("campaigns/<uuid:code>/teachers/", teachers.campaign_teachers, name="campaign_teachers"),
     path("campaigns/<uuid:code>/teachers/<uuid:teacher>/", teachers.campaign_teacher, name="campaign_teacher"),

@@ -68,16 +68,20 @@ def change_comparisons(request: PageRequest, campaign: Campaign, chosen: QuerySe
     ask_for_replan(campaign.pk)
 
 
-@staff_page("GET", "POST")
-def campaign_conversation(request: PageRequest, campaign: Campaign, conversation: int) -> HttpResponse:
-    """One conversation with its responses and comparisons. A post changes all of its comparisons, or those ticked."""
+@staff_page("POST", role=Role.Name.ADMIN)
+def conversation_change(request: PageRequest, campaign: Campaign, conversation: int) -> HttpResponse:
+    """All comparisons of a conversation, or the one that was sent."""
     found = get_object_or_404(Conversation, campaign=campaign, pk=conversation)
-    is_admin = has_role(request.user, campaign=campaign, role=Role.Name.ADMIN)
+    chosen, ids = Comparison.objects.filter(conversation=found), read_ticked(request, "comparison", most=500)
+    change_comparisons(request, campaign, chosen.filter(pk__in=ids) if ids else chosen)
+    return redirect("campaign_conversation", code=campaign.code, conversation=found.pk)
+
+
+@staff_page("GET")
+def campaign_conversation(request: PageRequest, campaign: Campaign, conversation: int) -> HttpResponse:
+    """One conversation with its responses, its comparisons and their labels in number."""
+    found = get_object_or_404(Conversation, campaign=campaign, pk=conversation)
     comparisons = Comparison.objects.filter(conversation=found).order_by("pk")
-    if request.method == "POST" and is_admin:
-        ids = read_ticked(request, "comparison", most=500)
-        change_comparisons(request, campaign, comparisons.filter(pk__in=ids) if ids else comparisons)
-        return redirect("campaign_conversation", code=campaign.code, conversation=found.pk)
     responses = list(found.responses.order_by("pk"))
     letters = {response.pk: place for place, response in enumerate(responses, start=1)}
     labels = count_labels(list(comparisons))
@@ -89,7 +93,7 @@ def campaign_conversation(request: PageRequest, campaign: Campaign, conversation
         "comparisons": [
             (one, letters[one.a_id], letters[one.b_id], labels.get(one.pk, 0), gold_form(one)) for one in comparisons
         ],
-        "is_admin": is_admin,
+        "is_admin": has_role(request.user, campaign=campaign, role=Role.Name.ADMIN),
         "priority_form": PriorityForm(),
     }
     return render(request, "annotation/campaign_conversation.html", context)

@@ -16,7 +16,7 @@ from annotation.services.invitations import accept_invitation, open_account, ope
 from annotation.services.panels import admit_participant, pool_of_key, read_participant
 from annotation.services.pools import consent
 from annotation.services.refusals import InvitationSpent, Refusal
-from annotation.views.pages import PageRequest, signed_in_page
+from annotation.views.pages import PageRequest, page_of
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
@@ -67,15 +67,19 @@ def panel(request: HttpRequest, key: str) -> HttpResponse:
     return redirect("terms", member=membership.pk)
 
 
-@signed_in_page("GET", "POST")
-def terms(request: PageRequest, member: int) -> HttpResponse:
+def find_membership(user: User, pk: int) -> Membership:
+    """One's own. Raises Http404."""
+    return get_object_or_404(Membership.objects.select_related("pool"), pk=pk, teacher__user=user)
+
+
+@page_of(find_membership, "GET", "POST", key="member")
+def terms(request: PageRequest, member: Membership) -> HttpResponse:
     """A pool's terms, to agree to."""
-    found = get_object_or_404(Membership.objects.select_related("pool"), pk=member, teacher__user=request.user)
     if request.method == "POST":
         version = request.POST.get("version", "")
         try:
-            consent(membership=found, version=int(version) if version.isdecimal() else 0)
+            consent(membership=member, version=int(version) if version.isdecimal() else 0)
             return redirect("home")
         except Refusal as refusal:
             messages.warning(request, str(refusal))
-    return render(request, "annotation/terms.html", {"member": found, "pool": found.pool})
+    return render(request, "annotation/terms.html", {"member": member, "pool": member.pool})

@@ -84,6 +84,27 @@ def owner_page(*methods: str) -> Callable[[View], View]:
     return wrap
 
 
+def page_of(find: Callable[..., object], *methods: str, key: str = "") -> Callable[[View], View]:
+    """A page of something that is found for the user by its key in the address, before the method is looked at.
+
+    `find(user, key)`, or `find(user)` where the address has no key, raises Http404 for whoever may not see it.
+    """
+
+    def wrap(view: View) -> View:
+        @wraps(view)
+        def answer(request: HtmxRequest, **arguments: Any) -> HttpResponseBase:
+            if not isinstance(request.user, User):
+                return redirect_to_login(request.get_full_path())
+            found = find(request.user, arguments.pop(key)) if key else find(request.user)
+            if request.method not in methods:
+                return HttpResponseNotAllowed(methods)
+            return view(request, found, **arguments)
+
+        return answer
+
+    return wrap
+
+
 def may_own(user: User) -> bool:
     """Whether somebody may make campaigns and pools: a superuser, or the admin of a campaign."""
     return user.is_superuser or visible_campaigns(user, role=Role.Name.ADMIN).exists()

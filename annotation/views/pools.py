@@ -11,7 +11,7 @@ from django.utils.translation import gettext as _
 
 from annotation.access import visible_campaigns, visible_pools
 from annotation.forms.people import InviteForm, MemberForm, PoolForm
-from annotation.models import Invitation, Membership, Pool
+from annotation.models import Invitation, Membership, Pool, User
 from annotation.services.invitations import invite, invite_by_email, read_addresses, revoke_invitation
 from annotation.services.panels import panel_key
 from annotation.services.pools import (
@@ -22,10 +22,17 @@ from annotation.services.pools import (
     readmit_members,
     suspend_members,
 )
-from annotation.views.pages import PageRequest, owner_page, told
+from annotation.tasks import ask_for_replan
+from annotation.views.keyset import oldest_first, read_ticked
+from annotation.views.pages import PageRequest, owner_page, page_of, told
 
 PAGE = 50
 MEMBER_VERBS = {"suspend": suspend_members, "depart": depart_members, "readmit": readmit_members}
+
+
+def find_pool(user: User, pk: int) -> Pool:
+    """The pool, if it is the user's to run. Raises Http404."""
+    return get_object_or_404(visible_pools(user), pk=pk)
 
 
 @owner_page("GET", "POST")
@@ -39,57 +46,53 @@ def pools(request: PageRequest) -> HttpResponse:
     return render(request, "annotation/pools.html", context)
 
 
-@owner_page("GET", "POST")
-def pool(request: PageRequest, pool: int) -> HttpResponse:
+@page_of(find_pool, "GET", "POST", key="pool")
+def pool(request: PageRequest, pool: Pool) -> HttpResponse:
     """One pool: terms to change, members a page at a time by key, open invitations."""
-    found = find_pool(request, pool)
-    form = PoolForm(request.POST or None, instance=found)
+    form = PoolForm(request.POST or None, instance=pool)
     if request.method == "POST" and form.is_valid():
-        stored = Pool.objects.get(pk=found.pk)
+        stored = Pool.objects.get(pk=pool.pk)
         if told(
             request,
             lambda: change_terms(pool=stored, user=request.user, **form.cleaned_data),
             _("The terms are stored."),
         ):
-            return redirect("pool", pool=found.pk)
-    after = request.GET.get("after", "")
-    members = found.memberships.select_related("teacher__user").order_by("pk")
+            return redirect("pool", pool=pool.pk)
+    members = pool.memberships.select_related("teacher__user")
     if sought := request.GET.get("q", "").strip():
         members = members.filter(teacher__pseudonym__istartswith=sought)
-    page = list(members.filter(pk__gt=int(after) if after.isdecimal() else 0)[: PAGE + 1])
+    page = oldest_first(request, members, size=PAGE)
     context = {
-        "pool": found,
+        "pool": pool,
         "form": form,
         "invite_form": InviteForm(),
-        "members": page[:PAGE],
-        "has_more": len(page) > PAGE,
+        "page": page,
         "sought": sought,
         "invitations": [
-            (one, invitation_link(request, one)) for one in found.invitations.usable().order_by("-pk")[:PAGE]
+            (one, invitation_link(request, one)) for one in pool.invitations.usable().order_by("-pk")[:PAGE]
         ],
-        "panel_link": request.build_absolute_uri(reverse("panel", args=[panel_key(found)])),
-        "campaigns": visible_campaigns(request.user).filter(pools=found).order_by("name"),
+        "panel_link": request.build_absolute_uri(reverse("panel", args=[panel_key(pool)])),
+        "campaigns": visible_campaigns(request.user).filter(pools=pool).order_by("name"),
     }
     return render(request, "annotation/pool.html", context)
 
 
-@owner_page("POST")
-def pool_invite(request: PageRequest, pool: int) -> HttpResponse:
+@page_of(find_pool, "POST", key="pool")
+def pool_invite(request: PageRequest, pool: Pool) -> HttpResponse:
     """A link to pass on; or, where addresses are given, a letter to each."""
-    found = find_pool(request, pool)
     form = InviteForm(request.POST, request.FILES)
     if not form.is_valid():
         messages.warning(request, _("Say for how many people the link is, from 1 to 10000."))
-        return redirect("pool", pool=found.pk)
+        return redirect("pool", pool=pool.pk)
     text = form.cleaned_data["addresses"]
     if form.cleaned_data["file"]:
         text += "\n" + form.cleaned_data["file"].read(1_000_000).decode("utf-8", errors="replace")
     if text.strip():
-        _write_letters(request, found, text)
+        _write_letters(request, pool, text)
     else:
-        invite(user=request.user, pool=found, uses=form.cleaned_data["uses"])
+        invite(user=request.user, pool=pool, uses=form.cleaned_data["uses"])
         messages.success(request, _("The link is below: pass it on."))
-    return redirect("pool", pool=found.pk)
+    return redirect("pool", pool=pool.pk)
 
 
 def _write_letters(request: PageRequest, pool: Pool, text: str) -> None:
@@ -102,43 +105,37 @@ def _write_letters(request: PageRequest, pool: Pool, text: str) -> None:
         messages.warning(request, _("Line %(line)d is no address: %(found)s") % {"line": line, "found": found})
 
 
-@owner_page("POST")
-def invitation_revoke(request: PageRequest, pool: int, invitation: int) -> HttpResponse:
-    found = get_object_or_404(Invitation, pk=invitation, pool=find_pool(request, pool))
+@page_of(find_pool, "POST", key="pool")
+def invitation_revoke(request: PageRequest, pool: Pool, invitation: int) -> HttpResponse:
+    found = get_object_or_404(Invitation, pk=invitation, pool=pool)
     revoke_invitation(invitation=found, user=request.user)
     messages.success(request, _("The link leads nowhere now."))
-    return redirect("pool", pool=pool)
+    return redirect("pool", pool=pool.pk)
 
 
-@owner_page("POST")
-def pool_members(request: PageRequest, pool: int) -> HttpResponse:
+@page_of(find_pool, "POST", key="pool")
+def pool_members(request: PageRequest, pool: Pool) -> HttpResponse:
     """One verb for the ticked members."""
-    ids = [int(pk) for pk in request.POST.getlist("member") if pk.isdecimal()]
-    members = list(Membership.objects.filter(pool=find_pool(request, pool), pk__in=ids))
+    members = list(Membership.objects.filter(pool=pool, pk__in=read_ticked(request, "member")))
     verb: Any = MEMBER_VERBS.get(request.POST.get("verb", ""))
     if verb is not None and members:
         count = verb(memberships=members, user=request.user)
         messages.success(request, _("%(count)d members changed.") % {"count": count})
-    return redirect("pool", pool=pool)
+        for campaign in pool.campaigns.all():
+            ask_for_replan(campaign.pk)
+    return redirect("pool", pool=pool.pk)
 
 
-@owner_page("GET", "POST")
-def pool_member(request: PageRequest, pool: int, teacher: UUID) -> HttpResponse:
+@page_of(find_pool, "GET", "POST", key="pool")
+def pool_member(request: PageRequest, pool: Pool, teacher: UUID) -> HttpResponse:
     """What holds for one member alone: pay, capacity, categories, known rationality."""
-    found = get_object_or_404(
-        Membership.objects.select_related("teacher", "pool"), pool=find_pool(request, pool), teacher__code=teacher
-    )
+    found = get_object_or_404(Membership.objects.select_related("teacher", "pool"), pool=pool, teacher__code=teacher)
     form = MemberForm(request.POST or None, instance=found, initial={"rationality": found.rationality.get("")})
     if request.method == "POST" and form.is_valid():
         change_member(membership=found, user=request.user, **form.cleaned_data)
         messages.success(request, _("Stored."))
-        return redirect("pool", pool=pool)
-    return render(request, "annotation/pool_member.html", {"pool": found.pool, "member": found, "form": form})
-
-
-def find_pool(request: PageRequest, pk: int) -> Pool:
-    """The pool, if it is the user's to run. Raises Http404."""
-    return get_object_or_404(visible_pools(request.user), pk=pk)
+        return redirect("pool", pool=pool.pk)
+    return render(request, "annotation/pool_member.html", {"pool": pool, "member": found, "form": form})
 
 
 def invitation_link(request: PageRequest, invitation: Invitation) -> str:

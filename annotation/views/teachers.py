@@ -20,7 +20,7 @@ from annotation.services.pools import depart_members, readmit_members, suspend_m
 from annotation.services.teachers import members_found, places_of
 from annotation.tasks import ask_for_replan
 from annotation.views.keyset import oldest_first, read_ticked
-from annotation.views.pages import PageRequest, signed_in_page, staff_page, told
+from annotation.views.pages import PageRequest, page_of, staff_page, told
 
 VERBS: dict[str, Any] = {"suspend": suspend_members, "depart": depart_members, "readmit": readmit_members}
 WAYS = (REMOVE, ANONYMISE)
@@ -102,17 +102,19 @@ def teacher_withdraw(request: PageRequest, campaign: Campaign, teacher: UUID) ->
     return render(request, "annotation/teacher_withdraw.html", context)
 
 
-@signed_in_page("GET", "POST")
-def account_withdraw(request: PageRequest) -> HttpResponse:
+def find_self(user: User) -> Teacher:
+    """The teacher that the user is. Raises Http404."""
+    return get_object_or_404(Teacher, user=user, withdrawn_at__isnull=True)
+
+
+@page_of(find_self, "GET", "POST")
+def account_withdraw(request: PageRequest, found: Teacher) -> HttpResponse:
     """A teacher's own withdrawal from everything, shown before it is done."""
-    found = get_object_or_404(Teacher, user=request.user, withdrawn_at__isnull=True)
     how = request.POST.get("how", "")
     if request.method == "POST" and how in WAYS:
-        touched = list(Campaign.objects.filter(labels__teacher=found).distinct())
         withdraw_teacher(teacher=found, how=how, user=None)
         logout(request)
-        for campaign in touched:
-            ask_for_replan(campaign.pk)
+        replan_all(Campaign.objects.filter(labels__teacher=found).distinct())
         messages.success(request, _("You have withdrawn. Thank you for what you gave."))
         return redirect("account_login")
     return render(request, "annotation/teacher_withdraw.html", {
