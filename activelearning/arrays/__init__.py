@@ -10,7 +10,7 @@ from activelearning.arrays.labels import LabelRows, fit_labels, load_labels, tea
 from activelearning.arrays.memory import forget
 from activelearning.arrays.offers import OfferRows, load_offers
 from activelearning.arrays.rows import PoolRows
-from activelearning.arrays.teachers import Member, load_members, load_removable, stated_rationality
+from activelearning.arrays.teachers import Member, load_members, load_removable, load_unrecorded, stated_rationality
 
 __all__ = [
     "LabelRows",
@@ -24,6 +24,7 @@ __all__ = [
     "load_offers",
     "load_pool",
     "load_removable",
+    "load_unrecorded",
     "stated_rationality",
     "teacher_axis",
 ]

@@ -9,7 +9,7 @@ import numpy as np
 from django.db.models import Q
 
 from activelearning.algorithms.types import Floats, Ints
-from annotation.models import Campaign, Enrolment, Membership, Offer, Teacher
+from annotation.models import Campaign, Enrolment, Membership, Offer, RecordedJudgement, Teacher
 from annotation.models.people import known_rationality
 from annotation.services.terms import PRESENCE, is_at_work, labels_left, members_of
 
@@ -134,3 +134,26 @@ def stated_rationality(campaign: Campaign, teachers: Ints, categories: tuple[str
     return np.array(
         [[known_rationality(of[pk], name) if pk in of else 1.0 for name in categories] for pk in teachers.tolist()]
     ).reshape(len(teachers), len(categories))
+
+
+def load_unrecorded(campaign: Campaign, teachers: Ints, comparisons: Ints) -> Ints:
+    """(j, 2) comparison and teacher ids that must not be asked: a recorded judge answers what the data holds, only.
+
+    teachers (k,), comparisons (m,): ids. None for a campaign without recorded judges among its teachers.
+    """
+    judges = dict(
+        Teacher.objects.filter(pk__in=teachers.tolist(), kind=Teacher.Kind.RECORDED).values_list(
+            "pk", "external__judge"
+        )
+    )
+    if not judges:
+        return np.zeros((0, 2), dtype=np.int64)
+    held: dict[str, list[int]] = {}
+    judgements = RecordedJudgement.objects.filter(comparison__campaign=campaign, judge__in=set(judges.values()))
+    for judge, comparison in judgements.values_list("judge", "comparison_id").iterator(chunk_size=10_000):
+        held.setdefault(judge, []).append(comparison)
+    closed = [
+        (np.setdiff1d(comparisons, np.array(held.get(judge, []), dtype=np.int64)), teacher)
+        for teacher, judge in judges.items()
+    ]
+    return np.concatenate([np.column_stack([ids, np.full(len(ids), teacher)]) for ids, teacher in closed])

@@ -19,6 +19,7 @@ from activelearning.arrays import (
     load_members,
     load_offers,
     load_pool,
+    load_unrecorded,
     stated_rationality,
 )
 from activelearning.compiling import is_ready
@@ -218,8 +219,9 @@ def _judged(scene: Scene, teachers: Ints) -> Ints:
     """(j, 2) comparison and index among the members, of every pair closed to a teacher who has room."""
     offers = scene.offers
     closed = (offers.row >= 0) & np.isin(offers.teacher, teachers) & (offers.arm != Offer.Arm.REPEAT)
-    ids = scene.pool.ids[offers.row[closed]]
-    return np.column_stack([ids, np.searchsorted(scene.teacher_ids, offers.teacher[closed])]).astype(np.int64)
+    met = np.column_stack([scene.pool.ids[offers.row[closed]], offers.teacher[closed]])
+    pairs = np.concatenate([met, load_unrecorded(scene.campaign, teachers, scene.pool.ids)])
+    return np.column_stack([pairs[:, 0], np.searchsorted(scene.teacher_ids, pairs[:, 1])]).astype(np.int64)
 
 
 def _repeatable(scene: Scene, teachers: Ints) -> Ints:

@@ -86,4 +86,4 @@ def _copy_features(source: Campaign, copy: Campaign, responses: dict[int, int]) 
             last_response=int(ids[-1]),
             digest=hashlib.sha256(ids.tobytes()).hexdigest(),
         )
-        made.file.save(f"{copy.code}.npz", to_file(response_ids=ids, features=features))
+        made.file.save(f"{copy.code}.npz", to_file({"response_ids": ids, "features": features}))

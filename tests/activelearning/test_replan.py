@@ -5,7 +5,7 @@ from django.utils import timezone
 
 from activelearning.models import ControlScore, Estimate, OfferReason, Plan, PlanLease
 from activelearning.pipeline import embed, refit, replan, replay
-from annotation.models import Campaign, Comparison, Label, Membership, Offer, Pool, Teacher
+from annotation.models import Campaign, Comparison, Label, Membership, Offer, Pool, RecordedJudgement, Teacher
 from tests.activelearning.conftest import answer, hire, hold_out, live_offers
 from tests.conftest import add_conversations
 
@@ -277,3 +277,16 @@ def test_every_strategy_fills_the_queues(ready: Campaign, strategy: str, mode: s
     assert len(live_offers(ready)) == 12
     assert Estimate.objects.latest().label_count == 12
     assert replay(Plan.objects.latest("id")).is_same
+
+
+def test_a_recorded_judge_is_asked_only_what_the_data_holds(ready: Campaign, pool: Pool) -> None:
+    judge = hire(pool, 1)[0]
+    Teacher.objects.filter(pk=judge.pk).update(kind=Teacher.Kind.RECORDED, external={"judge": "expert-7"})
+    held = list(Comparison.objects.filter(campaign=ready)[5:8])
+    RecordedJudgement.objects.bulk_create(
+        RecordedJudgement(comparison=comparison, judge="expert-7", outcome=1.0) for comparison in held
+    )
+    RecordedJudgement.objects.create(comparison=Comparison.objects.all()[0], judge="expert-8", outcome=0.0)
+    replan(ready.pk)
+    asked = {offer.comparison_id for offer in live_offers(ready, teacher=judge)}
+    assert asked == {comparison.pk for comparison in held}
