@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 NOBODY = 65534
 
@@ -56,7 +57,7 @@ class PostgresServer:
         if not durable:
             self.options += ["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"]
         self.process: subprocess.Popen[bytes] | None = None
-        self.user = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
+        self.user: dict[str, Any] = {"user": NOBODY, "group": NOBODY, "extra_groups": []} if os.geteuid() == 0 else {}
 
     def create(self) -> None:
         if self.user:
@@ -70,7 +71,7 @@ class PostgresServer:
                 str(self.programs / "postgres"), "-D", str(self.data), "-p", str(self.port), "-h", "127.0.0.1",
                 "-k", str(self.folder), *self.options,
             ],
-            stdout=log, stderr=log, cwd=self.folder, start_new_session=True, **self.user,  # type: ignore[arg-type]
+            stdout=log, stderr=log, cwd=self.folder, start_new_session=True, **self.user,
         )  # fmt: skip
         self._wait()
 
@@ -112,7 +113,7 @@ class PostgresServer:
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
             [str(self.programs / program), *arguments], cwd=self.folder, capture_output=True, text=True, check=False,
-            **self.user,  # type: ignore[call-overload]
+            **self.user,
         )  # fmt: skip
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stderr[-2000:]}")
