@@ -1,12 +1,14 @@
 """The first page after signing in: desks to sit at, and campaigns to look after."""
 
 from django.contrib.auth.decorators import login_required
+from django.db.models import F
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
 from annotation.access import taught_campaigns, visible_campaigns
-from annotation.models import Enrolment
+from annotation.models import Enrolment, Membership, User
+from annotation.views.pages import may_own
 
 SHOWN = 12
 """Campaigns on the first page; the rest are a click away."""
@@ -19,6 +21,12 @@ def home(request: HttpRequest) -> HttpResponse:
     context = {
         "taught": taught_campaigns(request.user).order_by("name")[:SHOWN],
         "answers": dict(enrolments.values_list("campaign_id", "label_count")),
+        "unread_terms": Membership.objects.filter(
+            teacher__user_id=request.user.pk or 0,
+            status=Membership.Status.ACTIVE,
+            accepted_terms__lt=F("pool__terms_version"),
+        ).select_related("pool")[:SHOWN],
+        "may_own": isinstance(request.user, User) and may_own(request.user),
         "run": visible_campaigns(request.user).order_by("-id")[:SHOWN],
     }
     return render(request, "annotation/home.html", context)
