@@ -58,12 +58,12 @@ def main() -> None:
             desks.queue(teachers=1, each=3)
             weights = weigh(port, desks.code, desks.sessions[0])
             desks.clear()
-            few = desks.count_comparisons()
+            few, small = desks.count_comparisons(), measure(desks, port, teachers=1, seconds=seconds / 2)
             start = time.perf_counter()
             desks.fill(large, responses=RESPONSES)
             many, took = desks.count_comparisons(), time.perf_counter() - start
             filled = measure(desks, port, teachers=1, seconds=seconds / 2)
-    report(loads, weights, filled, pools=(few, many), took=took)
+    report(loads, weights, (small, filled), pools=(few, many), took=took)
 
 
 def measure(desks: "Desks", port: int, *, teachers: int, seconds: float) -> Load:  # type: ignore[name-defined]  # noqa: F821
@@ -101,14 +101,14 @@ def weigh(port: int, code: str, session: str) -> dict[str, int]:
 
 
 def report(
-    loads: dict[int, Load], weights: dict[str, int], filled: Load, *, pools: tuple[int, int], took: float
+    loads: dict[int, Load], weights: dict[str, int], alone: tuple[Load, Load], *, pools: tuple[int, int], took: float
 ) -> None:
     print(f"{WORKERS} workers of {THREADS} threads, {os.cpu_count()} cores, {WORDS} words a response")
     print(f"{'teachers':>10}{'turns/s':>10}{'p50 ms':>10}{'p95 ms':>10}{'p99 ms':>10}{'refused':>10}")
     for teachers, load in loads.items():
         print(f"{teachers:>10}{load.throughput:>10.1f}{load.at(0.5):>10.1f}{load.at(0.95):>10.1f}"
               f"{load.at(0.99):>10.1f}{load.refused:>10}")  # fmt: skip
-    print(f"One teacher, pool of {pools[0]:,}: {loads[1].at(0.5):.1f} ms; of {pools[1]:,}: {filled.at(0.5):.1f} ms "
+    print(f"One teacher, pool of {pools[0]:,}: {alone[0].at(0.5):.1f} ms; of {pools[1]:,}: {alone[1].at(0.5):.1f} ms "
           f"(median; filled in {took:.0f} s)")  # fmt: skip
     print(f"First load {weights['desk']:,} bytes compressed; an answer {weights['answer']:,} bytes beside its texts")
     print(json.dumps({
@@ -117,7 +117,7 @@ def report(
         "p99_ms": {str(teachers): round(load.at(0.99), 1) for teachers, load in loads.items()},
         "turns_per_second": {str(teachers): round(load.throughput, 1) for teachers, load in loads.items()},
         "bytes": weights,
-        "pool_ratio": round(filled.at(0.5) / loads[1].at(0.5), 3),
+        "pool_ratio": round(alone[1].at(0.5) / alone[0].at(0.5), 3),
         "pools": pools,
     }))  # fmt: skip
 
