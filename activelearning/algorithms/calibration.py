@@ -69,7 +69,7 @@ def calibrate(
     if probability.shape != outcome.shape or not np.all((probability >= 0) & (probability <= 1)):
         raise ValueError("Every outcome needs a probability between 0 and 1.")
     count = len(outcome)
-    reason = "No control label has been given yet; the control arm needs a few dozen."
+    reason = "No control label has been scored yet: an estimate must come first, and a few dozen are needed."
     if count == 0:
         none = Figure.undefined(reason)
         return Calibration(none, none, [], none, None, 0)
