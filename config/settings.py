@@ -122,6 +122,8 @@ ACCOUNT_LOGIN_BY_CODE_ENABLED = True
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_ADAPTER = "annotation.accounts.AccountAdapter"
 ACCOUNT_SESSION_REMEMBER = True
+# A hall of teachers behind one address signs in within a minute; guesses stay as slow as allauth makes them.
+ACCOUNT_RATE_LIMITS = {"login": "300/m/ip"}
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 SOCIALACCOUNT_PROVIDERS = (
     {
