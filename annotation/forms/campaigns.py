@@ -23,10 +23,17 @@ STRATEGIES = [
 ]
 
 
+class ShortText(forms.Textarea):
+    """A few lines."""
+
+    def __init__(self) -> None:
+        super().__init__(attrs={"rows": 3})
+
+
 class LinesField(forms.CharField):
     """A list of words, one a line."""
 
-    widget = forms.Textarea
+    widget = ShortText
 
     def prepare_value(self, value: Any) -> Any:
         return "\n".join(map(str, value)) if isinstance(value, list) else value
@@ -39,7 +46,7 @@ class LinesField(forms.CharField):
 class WarningsField(forms.CharField):
     """Categories and the warning shown before them, one `category: warning` a line."""
 
-    widget = forms.Textarea
+    widget = ShortText
 
     def prepare_value(self, value: Any) -> Any:
         return "\n".join(f"{name}: {text}" for name, text in value.items()) if isinstance(value, dict) else value

@@ -20,6 +20,7 @@ class PoolForm(forms.ModelForm):  # type: ignore[type-arg]
             "name", "pay_per_label", "pay_per_hour", "currency", "daily_limit", "categories", "languages", "terms",
             "completion_url",
         )  # fmt: skip
+        widgets = {"terms": forms.Textarea(attrs={"rows": 3})}
         labels = {"daily_limit": _("Labels a day"), "completion_url": _("Completion URL of an external panel")}
         help_texts = {
             "daily_limit": _("At most so many for each teacher. Empty: no limit."),

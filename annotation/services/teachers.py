@@ -10,6 +10,10 @@ from annotation.models import Campaign, Enrolment, Membership, Teacher
 from annotation.services.terms import PRESENCE
 
 
+SHOWN = 4
+COUNTED = 1000
+
+
 @dataclass(frozen=True)
 class Place:
     """A member of one of the campaign's pools, and their way through the campaign if they have begun it."""
@@ -17,6 +21,27 @@ class Place:
     member: Membership
     enrolment: Enrolment | None
     is_present: bool
+
+
+@dataclass(frozen=True)
+class Presence:
+    """Who is at the desk: a few names, and how many, counted up to a thousand."""
+
+    names: list[str]
+    count: int
+
+    @property
+    def is_more(self) -> bool:
+        return self.count >= COUNTED
+
+
+def present_now(campaign: Campaign) -> Presence:
+    """Teachers with a sign of life in the last minutes; models and simulated ones are always there."""
+    is_here = ~Q(kind=Teacher.Kind.HUMAN) | Q(last_seen__gte=timezone.now() - PRESENCE)
+    working = Membership.objects.filter(pool__campaigns=campaign, status=Membership.Status.ACTIVE)
+    here = Teacher.objects.filter(is_here, pk__in=working.values("teacher"), withdrawn_at__isnull=True)
+    names = list(here.order_by("pk").values_list("pseudonym", flat=True)[:COUNTED])
+    return Presence(names[:SHOWN], len(names))
 
 
 def members_found(campaign: Campaign, *, text: str = "", status: str = "") -> QuerySet[Membership]:

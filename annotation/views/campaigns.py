@@ -20,7 +20,7 @@ from annotation.services.campaigns import (
 )
 from annotation.services.copies import clone_campaign
 from annotation.services.deletion import delete_campaign, preview_deletion
-from annotation.services.terms import present_teachers
+from annotation.services.teachers import present_now
 from annotation.tasks import ask_for_replan
 from annotation.views.pages import PageRequest, may_own, owner_page, signed_in_page, staff_page, told
 
@@ -78,7 +78,7 @@ def overview_of(request: PageRequest, campaign: Campaign) -> dict[str, object]:
         "is_set_up": all(done for _name, done, _url in steps),
         "live": live.count(),
         "held": live.filter(state=Offer.State.HELD).count(),
-        "present": present_teachers(campaign)[:20],
+        "present": present_now(campaign),
         "pools": campaign.pools.order_by("name"),
         "notices": campaign.notices.filter(read_at__isnull=True)[:5],
         "unanswered": Message.objects.filter(campaign=campaign, reply="").count(),
