@@ -43,6 +43,7 @@ def run(options: argparse.Namespace) -> None:
     from django.core.management import call_command
 
     call_command("migrate", verbosity=0)
+    call_command("collectstatic", interactive=False, verbosity=0)
     large = measure("large", comparisons=options.comparisons, teachers=options.teachers, times=options.repetitions)
     small = measure("small", comparisons=1000, teachers=20, times=options.repetitions)
     print(f"\n{'page':<28}{'large, ms':>12}{'small, ms':>12}")
