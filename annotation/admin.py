@@ -1,11 +1,14 @@
 """The site's own back room: for looking. What changes labels, offers or money goes through the services."""
 
+from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
 from django.http import HttpRequest
 
 from annotation.models import AuditEntry, Campaign, LedgerEntry, Pool, Teacher, User
 
+# One door: Django's own sign-in has no limit on attempts and asks for no second factor.
+admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
 admin.site.register(User, UserAdmin)
 
 
