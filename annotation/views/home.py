@@ -8,10 +8,20 @@ from django.views.decorators.http import require_GET
 
 from annotation.access import taught_campaigns, visible_campaigns
 from annotation.models import Enrolment, Membership, User
+from annotation.services.panels import completion_link
 from annotation.views.pages import may_own
 
 SHOWN = 12
 """Campaigns on the first page; the rest are a click away."""
+
+
+def ways_back(user_id: int) -> list[tuple[Membership, str]]:
+    """Where a panel's participant goes at the end, once they have answered something."""
+    sent = Membership.objects.filter(
+        teacher__user_id=user_id, label_count__gt=0, status=Membership.Status.ACTIVE
+    ).exclude(pool__completion_url="")
+    links = [(member, completion_link(member)) for member in sent.select_related("pool", "teacher")[:SHOWN]]
+    return [(member, link) for member, link in links if link]
 
 
 @login_required
@@ -26,6 +36,7 @@ def home(request: HttpRequest) -> HttpResponse:
             status=Membership.Status.ACTIVE,
             accepted_terms__lt=F("pool__terms_version"),
         ).select_related("pool")[:SHOWN],
+        "ways_back": ways_back(request.user.pk or 0),
         "may_own": isinstance(request.user, User) and may_own(request.user),
         "run": visible_campaigns(request.user).order_by("-id")[:SHOWN],
     }
