@@ -11,6 +11,8 @@ log = structlog.get_logger(__name__)
 
 REPLAN_EVERY = 1
 """Seconds within which a campaign's labels ask for one plan only."""
+NEWS_EVERY = 300
+"""Seconds between two looks for work that absent teachers wait for."""
 
 
 def ask_for_replan(campaign_id: int) -> None:
@@ -62,6 +64,16 @@ def reconcile() -> None:
         ask_model.delay(teacher_id)
     for delivery_id in due_deliveries():
         deliver_webhook.delay(delivery_id)
+    if cache.add("news-looked-for", 1, timeout=NEWS_EVERY):
+        tell_waiting.delay()
+
+
+@shared_task(name="annotation.tell_waiting", time_limit=290, soft_time_limit=280)
+def tell_waiting() -> None:
+    """Write to the teachers who asked to be told when there is work again."""
+    from annotation.services.news import tell_waiting_teachers
+
+    tell_waiting_teachers()
 
 
 @shared_task(name="annotation.ask_model", time_limit=1300, soft_time_limit=1290)

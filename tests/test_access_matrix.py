@@ -36,6 +36,7 @@ from annotation.models import (
     User,
     Webhook,
 )
+from annotation.services.news import news_token
 from annotation.services.panels import panel_key
 from tests.conftest import add_conversations
 from training.algorithms.config import TrainingConfig
@@ -63,7 +64,7 @@ G, P, GP = frozenset({"GET"}), frozenset({"POST"}), frozenset({"GET", "POST"})
 
 RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     **dict.fromkeys(("home", "account", "account_data", "campaigns"), (SIGNED_IN, G)),
-    "account_warnings": (SIGNED_IN, P),
+    **dict.fromkeys(("account_warnings", "account_news"), (SIGNED_IN, P)),
     "account_withdraw": (TEACHER, GP),
     "terms": (TEACHER, GP),
     # The desk
@@ -106,7 +107,7 @@ RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
         ("switch_start_rule", "run_cancel", "run_resume", "policy_generate", "generation_cancel"), (RESEARCH, P)
     ),
 }  # fmt: skip
-OPEN = {"theme": P, "invitation": GP, "panel": G}
+OPEN = {"theme": P, "invitation": GP, "panel": G, "news_stop": GP}
 """Doors for people who have no account yet."""
 NEED_AN_OFFER = {"desk_answer", "desk_skip", "desk_warning"}
 """These posts speak of an offer; without one there is nothing to be found."""
@@ -162,6 +163,7 @@ def build_world(name: str) -> World:
             "message": Message.objects.create(campaign=campaign, teacher=teacher, text="A word.").pk,
             "webhook": Webhook.objects.create(campaign=campaign, url="https://example.org/hook").pk,
             "name": "loss",
+            "news": news_token(teacher),
             **invitations_of(campaign, pool, people["admin"]),
             **research_of(campaign, comparison, teacher),
         },

@@ -51,6 +51,12 @@ class Teacher(models.Model):
     """For a model teacher: until when a worker has it to itself."""
     external = models.JSONField(default=dict, blank=True)
     """For a panel's teacher: panel, participant, study and session identifiers."""
+    news_origin = models.CharField(max_length=200, blank=True)
+    """The site's address, as the teacher knows it, for letters that tell of work; empty where they want none."""
+    waiting_since = models.DateTimeField(null=True, blank=True)
+    """Since when nothing could be offered to somebody who wants to be told; null while there is work."""
+    told_at = models.DateTimeField(null=True, blank=True)
+    """When the last letter was written that told of work."""
     created_at = models.DateTimeField(auto_now_add=True)
     withdrawn_at = models.DateTimeField(null=True, blank=True)
 

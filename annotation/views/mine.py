@@ -8,10 +8,12 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotation.access import taught_campaigns
 from annotation.models import Enrolment, Label, LedgerEntry, Membership, Message, Offer, Teacher, User
+from annotation.services.news import teacher_of_token, want_news
 
 CHUNK = 500
 LABEL_FIELDS = (
@@ -45,6 +47,28 @@ def allow_warnings(request: HttpRequest) -> HttpResponse:
 
 
 @login_required
+@require_http_methods(["POST"])
+def choose_news(request: HttpRequest) -> HttpResponse:
+    """Letters when there is work again, on or off. Their links lead to the address that the teacher came by."""
+    teacher = _teacher(request)
+    if teacher is not None:
+        want_news(teacher=teacher, origin=request.build_absolute_uri("/") if request.POST.get("news") == "on" else "")
+    return redirect("account")
+
+
+@csrf_exempt  # a mail program posts here by itself (RFC 8058); the token is what allows it
+@require_http_methods(["GET", "POST"])
+def stop_news(request: HttpRequest, news: str) -> HttpResponse:
+    """From a letter, without signing in. Only a POST stops them: mail filters open every link."""
+    teacher = teacher_of_token(news)
+    if teacher is None:
+        return render(request, "annotation/news_stop.html", {"is_known": False}, status=410)
+    if request.method == "POST":
+        want_news(teacher=teacher, origin="")
+    return render(request, "annotation/news_stop.html", {"is_known": True, "wants_news": bool(teacher.news_origin)})
+
+
+@login_required
 @require_GET
 def data(request: HttpRequest) -> StreamingHttpResponse:
     """Everything about oneself, streamed, so that years of work come in flat memory."""
@@ -73,7 +97,7 @@ def _write_data(user: User, teacher: Teacher | None) -> Iterator[str]:
     }
     yield f'{{"written_at": {dump(timezone.now())}, "account": {dump(person)}'
     if teacher is not None:
-        known = ("pseudonym", "last_seen", "away_until", "working_hours", "declined_warnings", "created_at")
+        known = ("pseudonym", "last_seen", "away_until", "working_hours", "declined_warnings", "created_at", "told_at")
         yield f', "teacher": {dump({name: getattr(teacher, name) for name in known})}'
         for name, rows in _lists(teacher):
             yield f', "{name}": ['
