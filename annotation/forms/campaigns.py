@@ -120,6 +120,7 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]
             "answer_mode", "asks_strength", "criteria", "content_warnings",
             "strategy", "rationality_mode", "encoder", "dimensions", "ridge",
             "control_share", "repeat_share", "gold_share", "overlap_limit", "queue_depth",
+            "qualification_size", "qualification_pass", "holdout_share",
             "lease_seconds", "late_policy", "label_target", "budget",
         )  # fmt: skip
         widgets = {"description": forms.TextInput, "encoder": forms.TextInput}
@@ -128,6 +129,9 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]
             "control_share": _("Share of control offers"),
             "repeat_share": _("Share of repeats"),
             "gold_share": _("Share of gold offers"),
+            "qualification_size": _("Gold comparisons before work"),
+            "qualification_pass": _("Share that must be right"),
+            "holdout_share": _("Share held out"),
             "overlap_limit": _("Judgements of one comparison"),
             "queue_depth": _("Offers waiting for each teacher"),
             "lease_seconds": _("Seconds to answer"),
@@ -142,6 +146,9 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]
             "control_share": _("Drawn uniformly, to measure accuracy without bias. 0.1 is one in ten."),
             "repeat_share": _("The same comparison again, mirrored, to measure each teacher's consistency."),
             "gold_share": _("Comparisons with a known answer, which look like any other."),
+            "qualification_size": _("A new teacher answers so many first. 0: no qualification."),
+            "qualification_pass": _("Of these, from 0 to 1."),
+            "holdout_share": _("Of the prompts imported from now on: never asked by design, kept to judge policies."),
             "overlap_limit": _("By different teachers. More of them means fewer comparisons asked."),
             "queue_depth": _("Short queues choose with the newest estimate; long ones survive a slow worker."),
             "lease_seconds": _("From the moment a comparison is shown. Then it goes to somebody else."),

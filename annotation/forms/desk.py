@@ -73,7 +73,9 @@ class AnswerForm(forms.Form):
         places: dict[int, list[int]] = {}
         for response_id in self.response_ids:
             place = self.data.get(f"place-{response_id}", "")
-            if not (place.isascii() and place.isdigit() and 1 <= int(place) <= len(self.response_ids)):
+            if not (
+                place.isascii() and place.isdigit() and len(place) < 4 and 1 <= int(place) <= len(self.response_ids)
+            ):
                 raise forms.ValidationError(_("Give every response a place."), code="ranking")
             places.setdefault(int(place), []).append(response_id)
         return [places[place] for place in sorted(places)]

@@ -14,6 +14,14 @@ class PoolForm(forms.ModelForm):  # type: ignore[type-arg]
     categories = LinesField(label=_("Categories"), required=False, help_text=_("One a line. Empty: all."))
     languages = LinesField(label=_("Languages"), required=False, help_text=_("One a line."))
 
+    completion_url = forms.URLField(
+        label=_("Completion URL of an external panel"),
+        required=False,
+        max_length=200,
+        assume_scheme="https",
+        help_text=_("With the panel's completion code in it. Participants are sent there at the end."),
+    )
+
     class Meta:
         model = Pool
         fields = (
@@ -21,7 +29,7 @@ class PoolForm(forms.ModelForm):  # type: ignore[type-arg]
             "completion_url",
         )  # fmt: skip
         widgets = {"terms": forms.Textarea(attrs={"rows": 3})}
-        labels = {"daily_limit": _("Labels a day"), "completion_url": _("Completion URL of an external panel")}
+        labels = {"daily_limit": _("Labels a day")}
         help_texts = {
             "daily_limit": _("At most so many for each teacher. Empty: no limit."),
             "terms": _("What teachers agree to. A change asks them again."),
