@@ -38,6 +38,8 @@ class Environment:
     """HTTPS: cookies and redirects for a site served over TLS."""
     embedded: bool
     """TUTELAGE_EMBEDDED: set by the embedded start for its children, which then never outlive it."""
+    largest_upload: int
+    """LARGEST_UPLOAD: bytes that an admin may upload at once; others send forms only."""
     private_hosts: list[str]
     """OUTBOUND_PRIVATE_HOSTS: host:port,… inside the network that webhooks and model teachers may reach."""
     model_keys: dict[str, str]
@@ -67,6 +69,7 @@ def read_environment() -> Environment:
         email=_read("EMAIL_URL", lambda: _env.email_url(default="consolemail://")),
         secure=_read("HTTPS", lambda: _env.bool("HTTPS", default=False)),
         embedded=_read("TUTELAGE_EMBEDDED", lambda: _env.bool("TUTELAGE_EMBEDDED", default=False)),
+        largest_upload=_read("LARGEST_UPLOAD", lambda: _env.int("LARGEST_UPLOAD", default=2 * 2**30)),
         private_hosts=_env.list("OUTBOUND_PRIVATE_HOSTS", default=[]),
         model_keys={
             name.removeprefix("MODEL_KEY_"): value

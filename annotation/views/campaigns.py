@@ -22,6 +22,7 @@ from annotation.services.copies import clone_campaign
 from annotation.services.deletion import delete_campaign, preview_deletion
 from annotation.services.teachers import present_now
 from annotation.tasks import ask_for_replan
+from annotation.views.keyset import read_key
 from annotation.views.pages import PageRequest, may_own, owner_page, signed_in_page, staff_page, told
 
 PAGE = 50
@@ -37,9 +38,8 @@ VERBS = {
 def campaigns(request: PageRequest) -> HttpResponse:
     """Every campaign that the user helps to run, newest first, keyset by id."""
     found = visible_campaigns(request.user).order_by("-id")
-    before = request.GET.get("before", "")
-    if before.isdecimal():
-        found = found.filter(pk__lt=int(before))
+    if before := read_key(request, "before"):
+        found = found.filter(pk__lt=before)
     page = list(found[: PAGE + 1])
     context = {"campaigns": page[:PAGE], "has_more": len(page) > PAGE, "may_own": may_own(request.user)}
     return render(request, "annotation/campaigns.html", context)

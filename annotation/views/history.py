@@ -16,6 +16,7 @@ from annotation.services.labels import edit_label
 from annotation.services.refusals import Refusal
 from annotation.tasks import ask_for_replan
 from annotation.views.desk_page import Desk, HtmxRequest, comparison_context, desk_view, responses_shown
+from annotation.views.keyset import read_key
 
 PAGE = 30
 SESSION_GAP = timedelta(minutes=30)
@@ -27,10 +28,9 @@ LONGEST_SESSION = 2000
 @desk_view("GET")
 def history(request: HtmxRequest, desk: Desk) -> HttpResponse:
     """Newest first, from a label on: the page costs the same however many there are."""
-    before = request.GET.get("before", "")
     labels = own_labels(desk).select_related("comparison__conversation").order_by("-id")
-    if before.isdecimal():
-        labels = labels.filter(pk__lt=int(before))
+    if before := read_key(request, "before"):
+        labels = labels.filter(pk__lt=before)
     rows = list(labels[: PAGE + 1])
     context = {
         "desk": desk,

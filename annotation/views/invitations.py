@@ -16,6 +16,7 @@ from annotation.services.invitations import accept_invitation, open_account, ope
 from annotation.services.panels import admit_participant, pool_of_key, read_participant
 from annotation.services.pools import consent
 from annotation.services.refusals import InvitationSpent, Refusal
+from annotation.views.keyset import is_key
 from annotation.views.pages import PageRequest, page_of
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
@@ -78,7 +79,7 @@ def terms(request: PageRequest, member: Membership) -> HttpResponse:
     if request.method == "POST":
         version = request.POST.get("version", "")
         try:
-            consent(membership=member, version=int(version) if version.isdecimal() else 0)
+            consent(membership=member, version=int(version) if is_key(version) else 0)
             return redirect("home")
         except Refusal as refusal:
             messages.warning(request, str(refusal))

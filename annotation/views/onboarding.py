@@ -15,13 +15,14 @@ from annotation.services.refusals import Refusal
 from annotation.shortcuts import SHORTCUTS
 from annotation.views.desk import posted_offer
 from annotation.views.desk_page import Desk, HtmxRequest, desk_view, show_desk
+from annotation.views.keyset import is_key
 
 
 @desk_view("POST")
 def confirm_guidelines(request: HtmxRequest, desk: Desk) -> HttpResponse:
     """The version that the page showed was read, which need not be the newest any more."""
     version = request.POST.get("version", "")
-    known = GuidelineVersion.objects.filter(campaign=desk.campaign, version=int(version) if version.isdecimal() else 0)
+    known = GuidelineVersion.objects.filter(campaign=desk.campaign, version=int(version) if is_key(version) else 0)
     if read := known.first():
         desk.enrolment = read_guidelines(enrolment=desk.enrolment, version=read)
     if desk.enrolment.stage == Enrolment.Stage.TUTORIAL:
