@@ -3,7 +3,9 @@
 from uuid import UUID
 
 from django.conf import settings
+from django.core.cache import cache
 from django.db import transaction
+from django.db.models import Sum
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -17,6 +19,7 @@ from annotation.views.pages import PageRequest, staff_page, told
 
 SHOWN = 20
 PROBLEMS_SHOWN = 200
+JUDGES_SECONDS = 3600
 
 
 @staff_page("GET", "POST", role=Role.Name.ADMIN)
@@ -31,9 +34,17 @@ def campaign_imports(request: PageRequest, campaign: Campaign) -> HttpResponse:
         "campaign": campaign,
         "form": form,
         "jobs": campaign.imports.order_by("-id")[:SHOWN],
-        "judges": judges_of(campaign)[:SHOWN],
+        "judges": judges_found(campaign),
     }
     return render(request, "annotation/campaign_imports.html", context)
+
+
+def judges_found(campaign: Campaign) -> list[str]:
+    """Names of recorded judges. They are looked for once after each import: it costs a walk over all judgements."""
+    brought = campaign.imports.aggregate(Sum("judgements_added"))["judgements_added__sum"] or 0
+    key = f"judges-{campaign.pk}-{brought}"
+    found: list[str] = cache.get_or_set(key, lambda: list(judges_of(campaign)[:SHOWN]), JUDGES_SECONDS) or []
+    return found
 
 
 @staff_page("GET", role=Role.Name.ADMIN)

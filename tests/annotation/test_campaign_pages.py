@@ -3,11 +3,12 @@
 from typing import Any
 
 import pytest
+from django.core.cache import cache
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
-from annotation.models import Campaign, Comparison, ImportJob, Pool, User
+from annotation.models import Campaign, Comparison, ImportJob, Label, Pool, RecordedJudgement, User
 
 pytestmark = pytest.mark.django_db
 
@@ -139,6 +140,19 @@ def test_the_import_page_lists_what_was_left_out_and_why(admin: Client, campaign
     assert job.conversations_added == 1
     assert job.problems.get().reason[:20] in page
     assert "every 1s" not in page
+
+
+def test_recorded_judgements_become_labels_of_a_judge_and_twice_is_once(
+    admin: Client, campaign: Campaign, comparisons: list[Comparison]
+) -> None:
+    cache.clear()
+    RecordedJudgement.objects.create(comparison=comparisons[0], judge="expert 7", outcome=1)
+    page = admin.get(reverse("campaign_imports", args=[campaign.code])).content.decode()
+    assert "expert 7" in page
+    for judge in ("expert 7", "expert 7", "nobody"):
+        admin.post(reverse("campaign_judgements", args=[campaign.code]), {"judge": judge})
+    label = Label.objects.get()
+    assert (label.teacher.pseudonym, label.comparison, label.outcome) == ("judge expert 7", comparisons[0], 1.0)
 
 
 @pytest.mark.parametrize("name", ["campaign", "campaign_settings", "campaign_imports", "campaign_guidelines"])
