@@ -221,12 +221,30 @@ def statements_of(name: str, campaign: int, pool: int, *, comparisons: int, teac
             "reply": "CASE WHEN i % 100 = 0 THEN '' ELSE 'Yes.' END", "created_at": now,
         }),
     ]  # fmt: skip
+    for table, _count, columns in tables:
+        columns |= {name: value for name, value in defaults_of(table).items() if name not in columns}
     return [
         f"INSERT INTO annotation_{table} (id, {', '.join(columns)})"
         f" WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i + 1 < {count})"
         f" SELECT {key}, {', '.join(map(str, columns.values()))} FROM n"
         for table, count, columns in tables
     ]
+
+
+def defaults_of(table: str) -> dict[str, str]:
+    """Column -> the SQL of its default, for the columns of a table that must hold something."""
+    from django.apps import apps
+    from django.db import connection
+
+    found = {}
+    for field in apps.get_model("annotation", table)._meta.concrete_fields:
+        if field.null or field.primary_key or not (field.has_default() or field.empty_strings_allowed):
+            continue
+        value = field.get_default()
+        if isinstance(value, bool) and connection.vendor != "postgresql":
+            value = int(value)
+        found[field.column] = f"'{json.dumps(value)}'" if isinstance(value, list | dict) else f"'{value}'"
+    return found
 
 
 if __name__ == "__main__":
