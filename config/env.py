@@ -40,6 +40,8 @@ class Environment:
     """TUTELAGE_EMBEDDED: set by the embedded start for its children, which then never outlive it."""
     largest_upload: int
     """LARGEST_UPLOAD: bytes that an admin may upload at once; others send forms only."""
+    proxies: int
+    """TRUSTED_PROXIES: how many proxies stand before the site and write X-Forwarded-For; sign-in counts by address."""
     private_hosts: list[str]
     """OUTBOUND_PRIVATE_HOSTS: host:port,… inside the network that webhooks and model teachers may reach."""
     model_keys: dict[str, str]
@@ -70,6 +72,7 @@ def read_environment() -> Environment:
         secure=_read("HTTPS", lambda: _env.bool("HTTPS", default=False)),
         embedded=_read("TUTELAGE_EMBEDDED", lambda: _env.bool("TUTELAGE_EMBEDDED", default=False)),
         largest_upload=_read("LARGEST_UPLOAD", lambda: _env.int("LARGEST_UPLOAD", default=2 * 2**30)),
+        proxies=_read("TRUSTED_PROXIES", lambda: _env.int("TRUSTED_PROXIES", default=0)),
         private_hosts=_env.list("OUTBOUND_PRIVATE_HOSTS", default=[]),
         model_keys={
             name.removeprefix("MODEL_KEY_"): value

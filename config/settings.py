@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urljoin
 
 import structlog
 from csp.constants import NONE, SELF
@@ -127,6 +128,7 @@ ACCOUNT_SESSION_REMEMBER = True
 # A hall of teachers behind one address signs in within a minute; guesses stay as slow as allauth makes them.
 ACCOUNT_RATE_LIMITS = {"login": "300/m/ip"}
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
+ALLAUTH_TRUSTED_PROXY_COUNT = ENV.proxies
 SOCIALACCOUNT_PROVIDERS = (
     {
         "openid_connect": {
@@ -165,7 +167,8 @@ CONTENT_SECURITY_POLICY = {
         "font-src": [SELF],
         "connect-src": [SELF],
         "manifest-src": [SELF],
-        "form-action": [SELF],
+        # A browser holds the redirect to the identity provider, too, against where a form may lead.
+        "form-action": [SELF, *([urljoin(ENV.oidc["server_url"], "/")] if ENV.oidc["server_url"] else [])],
         "base-uri": [NONE],
         "frame-ancestors": [NONE],
         "object-src": [NONE],

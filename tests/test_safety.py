@@ -1,5 +1,8 @@
 """The site against whoever means it harm: sign-in, what a request may carry, and names that claim to be somebody."""
 
+import os
+import subprocess
+import sys
 from io import BytesIO
 from typing import Any
 
@@ -33,6 +36,22 @@ def test_somebody_who_guesses_passwords_is_slowed_down(client: Client, alice: Us
     client.post(reverse("account_login"), {"login": "alice", "password": "correct horse"})
     assert "_auth_user_id" not in client.session
     cache.clear()
+
+
+def test_addresses_and_redirects_are_taken_from_whom_the_deployment_names() -> None:
+    """Sign-ins are counted by address, and a browser lets the form go on to the identity provider."""
+    code = (
+        "from config import settings as s;"
+        "print(s.ALLAUTH_TRUSTED_PROXY_COUNT, *s.CONTENT_SECURITY_POLICY['DIRECTIVES']['form-action'])"
+    )
+    given = {"TRUSTED_PROXIES": "1", "OIDC_SERVER_URL": "https://id.example.org/realms/one"}
+    told = [
+        subprocess.run(
+            [sys.executable, "-c", code], cwd=settings.ROOT, env={**os.environ, **more}, capture_output=True, text=True
+        ).stdout.split()
+        for more in ({}, given)
+    ]
+    assert told == [["0", "'self'"], ["1", "'self'", "https://id.example.org/"]]
 
 
 # What a request may carry ---------------------------------------------------------------------------------------------
