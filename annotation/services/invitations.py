@@ -17,6 +17,7 @@ from django.utils.translation import gettext as _
 
 from annotation.models import Campaign, Invitation, Membership, Pool, Role, User
 from annotation.services.audit import record_audit
+from annotation.services.panels import PANEL
 from annotation.services.pools import join_pool, teacher_of
 from annotation.services.refusals import InvitationSpent, NotAllowed, Refusal
 
@@ -131,6 +132,8 @@ def open_account(*, invitation: Invitation, username: str, password: str, email:
         raise InvitationSpent
     if User.objects.filter(username__iexact=username).exists():
         raise Refusal(_("This name is taken. Choose another, or sign in if it is yours."))
+    if "@" in username or username.startswith(f"{PANEL}-"):
+        raise Refusal(_("Choose a name without @ that no panel gives: it could be taken for somebody else."))
     user = User(username=username, email=email or invitation.email)
     try:
         user.full_clean(exclude=["password"])

@@ -13,6 +13,8 @@ from annotation.models import Membership, Pool, Teacher, User
 from annotation.services.pools import join_pool
 from annotation.services.refusals import NotAllowed, Refusal
 
+PANEL = "prolific"
+"""What accounts begin with that the panel opened; nobody else gets such a name."""
 PROLIFIC = ("PROLIFIC_PID", "STUDY_ID", "SESSION_ID")
 
 
@@ -31,7 +33,7 @@ def read_participant(parameters: Mapping[str, str]) -> Participant:
     values = [parameters.get(name, "").strip() for name in PROLIFIC]
     if not all(values) or any(len(value) > 64 or not value.isalnum() for value in values):
         raise Refusal(_("The link lacks PROLIFIC_PID, STUDY_ID or SESSION_ID. Open the study from the panel's page."))
-    return Participant("prolific", *values)
+    return Participant(PANEL, *values)
 
 
 def panel_key(pool: Pool) -> str:
@@ -50,13 +52,14 @@ def pool_of_key(key: str) -> Pool:
 def admit_participant(*, pool: Pool, participant: Participant) -> Membership:
     """The participant's membership: the same person, by the panel's id, is the same teacher in every study and session.
 
-    The account has no password: the panel's link is the only way in. Raises NotAllowed for the suspended.
+    The account has no password: the panel's link is the only way in. It therefore leads to nobody who has more to lose
+    than a participant. Raises NotAllowed for the suspended, and for whoever helps to run something.
     """
     digest = hashlib.sha256(f"{participant.panel}:{participant.participant}".encode()).hexdigest()
     user, _is_new = User.objects.get_or_create(
         username=f"{participant.panel}-{digest[:24]}", defaults={"password": "!"}
     )
-    if not user.is_active:
+    if not user.is_active or user.is_staff or user.is_superuser or user.roles.exists():
         raise NotAllowed
     teacher, _is_new = Teacher.objects.get_or_create(user=user)
     teacher.external = {

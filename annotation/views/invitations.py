@@ -1,9 +1,8 @@
 """Where invitations and panels lead: an account is opened or joined, terms are agreed to, and the work is near."""
 
-from typing import cast
-
 from django.contrib import messages
 from django.contrib.auth import login
+from django.db import transaction
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -40,12 +39,15 @@ def invitation(request: HttpRequest, token: str) -> HttpResponse:
 
 def _join(request: HttpRequest, found: Invitation, form: AccountForm) -> HttpResponse | None:
     try:
-        if not isinstance(request.user, User):
-            if not form.is_valid():
-                return None
-            user = open_account(invitation=found, **form.cleaned_data)
+        if isinstance(request.user, User):
+            joined = accept_invitation(invitation=found, user=request.user)
+        elif not form.is_valid():
+            return None
+        else:
+            with transaction.atomic():  # of two who race for the last use, the one who loses opens no account
+                user = open_account(invitation=found, **form.cleaned_data)
+                joined = accept_invitation(invitation=found, user=user)
             login(request, user, backend=BACKEND)
-        joined = accept_invitation(invitation=found, user=cast(User, request.user))
     except Refusal as refusal:
         messages.warning(request, str(refusal))
         return None

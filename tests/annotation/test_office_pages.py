@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 import pytest
+from allauth.account.models import EmailAddress
 from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
@@ -93,11 +94,20 @@ def test_notices_are_read_once_for_all(admin: Client, campaign: Campaign) -> Non
 
 def test_a_role_is_given_by_name_or_address_and_taken_back(admin: Client, campaign: Campaign, charlie: User) -> None:
     where = reverse("campaign_roles", args=[campaign.code])
+    EmailAddress.objects.create(user=charlie, email="charlie@example.org", verified=True)
     for who in ("charlie", "Charlie@example.org"):
         admin.post(where, {"who": who, "role": "researcher"})
     role = Role.objects.get(user=charlie)
     assert role.name == "researcher"
     admin.post(reverse("role_revoke", args=[campaign.code, role.pk]))
+    assert not Role.objects.filter(user=charlie).exists()
+
+
+def test_an_address_that_nobody_confirmed_gives_no_role(admin: Client, campaign: Campaign, charlie: User) -> None:
+    EmailAddress.objects.create(user=charlie, email="dora@example.org", verified=False)
+    User.objects.filter(pk=charlie.pk).update(email="dora@example.org")
+    page = admin.post(reverse("campaign_roles", args=[campaign.code]), {"who": "dora@example.org", "role": "admin"})
+    assert "Nobody signs in with this" in page.content.decode()
     assert not Role.objects.filter(user=charlie).exists()
 
 

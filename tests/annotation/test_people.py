@@ -145,6 +145,12 @@ class TestPanels:
         assert "5f1a" not in first.teacher.user.username
         assert not first.teacher.user.has_usable_password()
 
+    def test_it_leads_to_nobody_who_has_more_to_lose(self, pool: Pool, campaign: Campaign) -> None:
+        user = admit_participant(pool=pool, participant=read_participant(self.PARAMETERS)).teacher.user
+        Role.objects.create(campaign=campaign, user=user, name="reviewer")
+        with pytest.raises(NotAllowed):
+            admit_participant(pool=pool, participant=read_participant(self.PARAMETERS))
+
     @pytest.mark.parametrize("wrong", [{"PROLIFIC_PID": ""}, {"STUDY_ID": "a b"}, {"SESSION_ID": "x" * 65}])
     def test_it_refuses_a_broken_link(self, wrong: dict[str, str]) -> None:
         with pytest.raises(Refusal):

@@ -1,6 +1,7 @@
 """Pools and invitations through their pages: a stranger becomes a teacher by a link, and only by a link."""
 
 import re
+from typing import Any
 
 import pytest
 from django.core import mail
@@ -9,6 +10,7 @@ from django.urls import reverse
 
 from annotation.models import Campaign, Invitation, Membership, Pool, Role, Teacher, User
 from annotation.services.panels import panel_key
+from annotation.views import invitations
 
 pytestmark = pytest.mark.django_db
 
@@ -44,6 +46,35 @@ def test_a_weak_password_opens_no_account_and_uses_no_invitation(admin: Client, 
     assert not User.objects.filter(username="dora").exists()
     invitation.refresh_from_db()
     assert invitation.uses_left == 1
+
+
+@pytest.mark.parametrize("name", ["dora@example.org", "prolific-0123456789abcdef01234567"])
+def test_a_name_that_claims_to_be_somebody_opens_no_account(pool: Pool, alice: User, name: str) -> None:
+    invitation = Invitation.objects.create(pool=pool, created_by=alice)
+    where = reverse("invitation", args=[invitation.token])
+    page = Client().post(where, {"username": name, "password": "a long quiet sentence"})
+    assert "could be taken for somebody else" in page.content.decode()
+    assert not User.objects.filter(username=name).exists()
+
+
+def test_whoever_loses_the_race_for_the_last_use_opens_no_account(
+    pool: Pool, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invitation = Invitation.objects.create(pool=pool, created_by=alice)
+    opened = invitations.open_account
+
+    def be_slower(**given: Any) -> User:
+        user = opened(**given)
+        Invitation.objects.update(uses_left=0)
+        return user
+
+    monkeypatch.setattr(invitations, "open_account", be_slower)
+    visitor = Client()
+    visitor.post(
+        reverse("invitation", args=[invitation.token]), {"username": "dora", "password": "a long quiet sentence"}
+    )
+    assert not User.objects.filter(username="dora").exists()
+    assert "_auth_user_id" not in visitor.session
 
 
 def test_whoever_is_signed_in_joins_with_a_click_and_twice_is_once(pool: Pool, alice: User, charlie: User) -> None:
