@@ -11,7 +11,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from annotation.access import visible_campaigns
+from annotation.access import visible_campaigns, visible_pools
 from annotation.forms.ledger import BonusForm
 from annotation.models import Campaign, Enrolment, Label, Membership, Role, Teacher, User
 from annotation.services.ledger import balance, grant_bonus
@@ -131,10 +131,13 @@ def find_teacher(campaign: Campaign, code: UUID) -> Teacher:
 
 
 def may_withdraw(user: User, teacher: Teacher) -> bool:
-    """It touches every campaign of the teacher: a superuser may, or whoever administers all of them."""
+    """It touches every campaign and pool of the teacher: a superuser may, or whoever runs all of them."""
     administered = visible_campaigns(user, role=Role.Name.ADMIN)
     elsewhere = Campaign.objects.filter(enrolments__teacher=teacher).exclude(pk__in=administered.values("pk"))
-    return teacher.withdrawn_at is None and not elsewhere.exists()
+    others = Membership.objects.filter(teacher=teacher, status=Membership.Status.ACTIVE).exclude(
+        pool__in=visible_pools(user)
+    )
+    return teacher.withdrawn_at is None and not elsewhere.exists() and not others.exists()
 
 
 def replan_all(campaigns: QuerySet[Campaign]) -> None:

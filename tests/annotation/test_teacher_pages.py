@@ -130,6 +130,17 @@ def test_an_admin_of_one_campaign_does_not_withdraw_from_anothers(
     assert where not in page
 
 
+def test_an_admin_does_not_withdraw_a_member_of_anothers_pool(
+    admin: Client, campaign: Campaign, teacher: Teacher, charlie: User
+) -> None:
+    where = reverse("teacher_withdraw", args=[campaign.code, teacher.code])
+    assert admin.get(where).status_code == 200
+    theirs = Pool.objects.create(name="Of Charlie", created_by=charlie)
+    Membership.objects.create(pool=theirs, teacher=teacher)
+    assert admin.get(where).status_code == 404
+    assert admin.post(where, {"how": "remove"}).status_code == 404
+
+
 def test_a_teacher_withdraws_and_keeps_no_account(
     client: Client, campaign: Campaign, bob: User, teacher: Teacher, answered: Label, sent_tasks: list[Any]
 ) -> None:
