@@ -18,6 +18,9 @@ from annotation.models import Campaign, Label, Offer
 DRY_AFTER = 45.0
 """Seconds without any label by anybody after which there is nothing left to ask."""
 WAIT = 0.3
+LONGEST_WAIT = 3.0
+"""Seconds between two looks at an empty desk: short at first, then longer, so that looking does not keep the planner
+from planning."""
 AT_THE_DOOR = 2
 """Who signs in at the same time: a password costs the server half a second of work, by design."""
 
@@ -92,11 +95,14 @@ def _act(
             browser.sign_in(actor.username, actor.password)
             stage.last = time.monotonic()
         desk = browser.open_desk(path)
+        wait = WAIT
         while not stage.is_over:
             if desk.state != "offer":
-                time.sleep(WAIT)
+                time.sleep(wait)
+                wait = min(2 * wait, LONGEST_WAIT)
                 desk = browser.open_desk(path)
                 continue
+            wait = WAIT
             if think_seconds:
                 time.sleep(rng.expovariate(1 / think_seconds))
             desk = _answer(browser, path, desk, actor, truth, stage, rng)
