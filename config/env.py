@@ -38,6 +38,8 @@ class Environment:
     """HTTPS: cookies and redirects for a site served over TLS."""
     embedded: bool
     """TUTELAGE_EMBEDDED: set by the embedded start for its children, which then never outlive it."""
+    models: Path
+    """MODEL_FOLDER: models that pages may name by their folder; anything else on the server they may not."""
     largest_upload: int
     """LARGEST_UPLOAD: bytes that an admin may upload at once; others send forms only."""
     proxies: int
@@ -71,6 +73,7 @@ def read_environment() -> Environment:
         email=_read("EMAIL_URL", lambda: _env.email_url(default="consolemail://")),
         secure=_read("HTTPS", lambda: _env.bool("HTTPS", default=False)),
         embedded=_read("TUTELAGE_EMBEDDED", lambda: _env.bool("TUTELAGE_EMBEDDED", default=False)),
+        models=Path(_env.str("MODEL_FOLDER", default=str(data / "models"))).resolve(),
         largest_upload=_read("LARGEST_UPLOAD", lambda: _env.int("LARGEST_UPLOAD", default=2 * 2**30)),
         proxies=_read("TRUSTED_PROXIES", lambda: _env.int("TRUSTED_PROXIES", default=0)),
         private_hosts=_env.list("OUTBOUND_PRIVATE_HOSTS", default=[]),

@@ -93,6 +93,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 MEDIA_ROOT = ENV.data / "files"
 MEDIA_URL = "/files/"  # never served as such: downloads pass through views that ask access.py
+MODEL_FOLDER = ENV.models
 STATIC_URL = "static/"
 STATIC_ROOT = ENV.data / "static"
 STATICFILES_DIRS = [ROOT / "templates" / "static"]

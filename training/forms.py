@@ -5,6 +5,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
+from annotation.model_names import check_model_name
 from annotation.models import Campaign
 from training.algorithms.config import TrainingConfig
 from training.models import LabelSet, Policy, StartRule
@@ -18,6 +19,10 @@ METHODS = [
     ("dpo", _("Plain DPO (a control)")),
     ("best_of_n", _("Plain best of n samples (a control)")),
 ]
+MOST_STEPS = 1_000_000_000
+MOST_TOKENS = 1_000_000
+LARGEST_SEED = 2**31 - 1
+"""Of the database's integers, and far below what generators take."""
 LEARNING_RATES = {"tiny": 5e-4, "lora": 1e-4, "full": 5e-6}
 
 
@@ -31,7 +36,7 @@ class ConfigForm(forms.Form):
         max_length=300,
         help_text=_(
             "“tiny” is a small untrained model made on the spot, to try the loop anywhere. Or a hub id such as "
-            "Qwen/Qwen3-0.6B, or a folder on the worker. Rerank needs none."
+            "Qwen/Qwen3-0.6B, or a folder below the server's MODEL_FOLDER. Rerank needs none."
         ),
     )
     delta = forms.FloatField(
@@ -57,7 +62,11 @@ class ConfigForm(forms.Form):
         label=_("LoRA rank"), initial=0, min_value=0, max_value=1024, help_text=_("0 trains every weight.")
     )
     max_steps = forms.IntegerField(
-        label=_("Steps"), required=False, min_value=1, help_text=_("Empty: one pass over the labels.")
+        label=_("Steps"),
+        required=False,
+        min_value=1,
+        max_value=MOST_STEPS,
+        help_text=_("Empty: one pass over the labels."),
     )
     batch_size = forms.IntegerField(label=_("Batch"), initial=8, min_value=1, max_value=4096)
     accumulation = forms.IntegerField(
@@ -73,9 +82,12 @@ class ConfigForm(forms.Form):
         label=_("Tokens"),
         initial=1024,
         min_value=16,
+        max_value=MOST_TOKENS,
         help_text=_("Of prompt and response together; the byte-level tokenizer of “tiny” has one for each character."),
     )
-    max_new_tokens = forms.IntegerField(label=_("Tokens of a generated response"), initial=64, min_value=1)
+    max_new_tokens = forms.IntegerField(
+        label=_("Tokens of a generated response"), initial=64, min_value=1, max_value=MOST_TOKENS
+    )
     samples = forms.IntegerField(
         label=_("Samples of a prompt"),
         initial=4,
@@ -99,7 +111,10 @@ class ConfigForm(forms.Form):
     time_limit_minutes = forms.FloatField(
         label=_("Time limit in minutes"), required=False, min_value=0, help_text=_("Empty: no limit.")
     )
-    seed = forms.IntegerField(label=_("Seed"), initial=0, min_value=0)
+    seed = forms.IntegerField(label=_("Seed"), initial=0, min_value=0, max_value=LARGEST_SEED)
+
+    def clean_base_model(self) -> str:
+        return check_model_name(self.cleaned_data["base_model"])
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -121,7 +136,7 @@ class ConfigForm(forms.Form):
             kind = "tiny"
         return TrainingConfig(
             method=cleaned["method"],
-            base_model=cleaned["base_model"].strip(),
+            base_model=cleaned["base_model"],
             delta=cleaned["delta"],
             radius=cleaned["radius"],
             kl_weight=cleaned["kl_weight"],
@@ -195,7 +210,7 @@ class GenerateForm(forms.Form):
 
     prompts = forms.IntegerField(label=_("Prompts"), initial=20, min_value=1, max_value=100_000)
     samples = forms.IntegerField(label=_("Responses to each"), initial=2, min_value=1, max_value=8)
-    seed = forms.IntegerField(label=_("Seed"), initial=0, min_value=0)
+    seed = forms.IntegerField(label=_("Seed"), initial=0, min_value=0, max_value=LARGEST_SEED)
 
 
 class ResumeForm(forms.Form):

@@ -6,6 +6,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from annotation.access import visible_pools
+from annotation.model_names import check_model_name
 from annotation.models import Campaign, Pool, User
 
 STRATEGIES = [
@@ -113,6 +114,9 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]
         super().__init__(*args, **kwargs)
         offer_pools(self, user)
 
+    def clean_encoder(self) -> str:
+        return check_model_name(self.cleaned_data["encoder"])
+
     class Meta:
         model = Campaign
         fields = (
@@ -140,7 +144,9 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]
             "rationality_mode": _("Teachers' rationality"),
         }
         help_texts = {
-            "encoder": _("default is the MiniLM that is installed; or a hub id, or a folder on the worker."),
+            "encoder": _(
+                "default is the MiniLM that is installed; or a hub id, or a folder below the server's MODEL_FOLDER."
+            ),
             "dimensions": _("Hundreds of labels carry about 32; thousands carry more."),
             "ridge": _("Empty: chosen from the estimate."),
             "control_share": _("Drawn uniformly, to measure accuracy without bias. 0.1 is one in ten."),

@@ -15,6 +15,7 @@ from tests.conftest import add_conversations
 from tests.training.test_train_run import perform_now
 from training.algorithms.config import TrainingConfig
 from training.datasets.frozen import freeze
+from training.forms import ConfigForm
 from training.models import Generation, LabelSet, Policy, RewardQuestion, Run, RunMetric, StartRule, Work
 from training.services.generations import add_responses, author_of, start_generation
 from training.services.rules import add_rule, start_due_runs
@@ -34,6 +35,15 @@ FORM = {
     "max_new_tokens": "16",
     "seed": "0",
 }
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("base_model", "/etc"), ("base_model", "annotation/models"), ("seed", str(2**31)), ("max_steps", "9" * 20)],
+)
+def test_a_run_is_told_no_path_of_the_server_and_no_endless_number(name: str, value: str) -> None:
+    assert name not in ConfigForm(FORM).errors
+    assert name in ConfigForm({**FORM, name: value}).errors
 
 
 @pytest.fixture

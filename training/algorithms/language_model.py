@@ -28,7 +28,7 @@ def prepare_base(config: TrainingConfig, folder: Path) -> Path:
 
 def load_tokenizer(base: Path) -> PreTrainedTokenizerBase:
     """The model's tokenizer, padding on the left; a base without a chat template gets a plain one."""
-    tokenizer = AutoTokenizer.from_pretrained(str(base), padding_side="left")
+    tokenizer = AutoTokenizer.from_pretrained(str(base), padding_side="left", trust_remote_code=False)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.chat_template is None:
