@@ -9,6 +9,7 @@ from activelearning.algorithms.types import Ints
 from activelearning.models import Embedding
 from activelearning.storage import read_arrays, to_file
 from annotation.models import Campaign, Comparison, RecordedJudgement, Response, User
+from annotation.services.campaigns import publish_guidelines
 from annotation.services.copies import clone_campaign
 
 CHUNK = 1000
@@ -24,6 +25,8 @@ def copy_campaign(source: Campaign, *, name: str, **changes: Any) -> Campaign:
         raise ValueError("The copy needs an owner: make an account with manage.py createsuperuser.")
     campaign = clone_campaign(campaign=source, user=owner, name=name, with_conversations=True)
     campaign.pools.clear()
+    if not campaign.guidelines.exists():
+        publish_guidelines(campaign=campaign, text="Choose the response that helps more.", user=owner)
     responses = _renamed(source, campaign)
     _copy_judgements(source, campaign, responses)
     _copy_features(source, campaign, responses)
