@@ -3,10 +3,11 @@
 from uuid import UUID
 
 from django.contrib.auth.models import AnonymousUser
-from django.db.models import Exists, OuterRef, Q, QuerySet
+from django.db.models import BigIntegerField, Exists, OuterRef, Q, QuerySet, UUIDField
 from django.http import Http404
 
 from annotation.models import Campaign, Enrolment, Membership, Pool, Role, Teacher, User
+from annotation.prepared import PreparedSelect, Slot
 
 AnyUser = User | AnonymousUser
 SHOWN_TO_TEACHERS = (Campaign.State.OPEN, Campaign.State.PAUSED, Campaign.State.CLOSED)
@@ -34,23 +35,30 @@ def teacher_for(user: AnyUser, code: UUID | str) -> tuple[Campaign, Teacher]:
 
 def enrolment_for(user: User, code: UUID | str) -> Enrolment | None:
     """As `teacher_for`, in one query for somebody who is enrolled; None sends the others there."""
-    works_here = Membership.objects.filter(
-        teacher=OuterRef("teacher"), status=Membership.Status.ACTIVE, pool__campaigns=OuterRef("campaign")
-    )
-    found = (
-        Enrolment.objects.filter(
-            Exists(works_here),
-            teacher__user_id=user.pk,
-            teacher__withdrawn_at__isnull=True,
-            campaign__code=code,
-            campaign__state__in=SHOWN_TO_TEACHERS,
-        )
-        .select_related("campaign", "teacher")
-        .first()
-    )
+    found = ENROLMENT.first(user=user.pk, code=code)
     if found is not None:
         found.teacher.user = user
     return found
+
+
+def _enrolments() -> QuerySet[Enrolment]:
+    works_here = Membership.objects.filter(
+        teacher=OuterRef("teacher"), status=Membership.Status.ACTIVE, pool__campaigns=OuterRef("campaign")
+    )
+    return (
+        Enrolment.objects.filter(
+            Exists(works_here),
+            teacher__user_id=Slot("user", BigIntegerField()),
+            teacher__withdrawn_at__isnull=True,
+            campaign__code=Slot("code", UUIDField()),
+            campaign__state__in=SHOWN_TO_TEACHERS,
+        )
+        .select_related("campaign", "teacher")
+        .order_by("pk")
+    )
+
+
+ENROLMENT = PreparedSelect(_enrolments)
 
 
 def campaign_for(user: AnyUser, code: UUID | str, role: str | None = None) -> Campaign:

@@ -14,10 +14,11 @@ from typing import Any
 from uuid import uuid4
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Case, F, Q, QuerySet, When
+from django.db.models import BigIntegerField, Case, DateTimeField, F, Q, QuerySet, When
 from django.utils import timezone
 
 from annotation.models import Campaign, Comparison, Enrolment, Membership, Offer, Teacher
+from annotation.prepared import PreparedSelect, PreparedUpdate, Slot
 from annotation.services import budget
 from annotation.services.enrolments import advance_enrolment, next_lesson, wants_gold
 from annotation.services.refusals import BudgetSpent, CampaignNotOpen, OfferNotHeld
@@ -197,11 +198,7 @@ def claim_offer(*, campaign: Campaign, teacher: Teacher, enrolment: Enrolment | 
 
 def _head(campaign: Campaign, teacher: Teacher, enrolment: Enrolment | None) -> Offer | None:
     """The held offer, a lesson that is due, or the first in the queue; with all that its page shows, in one query."""
-    live = Offer.objects.filter(campaign=campaign, teacher=teacher, state__in=Offer.LIVE).order_by(
-        Case(When(state=Offer.State.HELD, then=0), default=1), "rank", "pk"
-    )
-    # The head's key first, from narrow rows; the texts are read for one offer only, however long the queue.
-    head = next(iter(_pages().filter(pk=live.values("pk")[:1])), None)
+    head = HEAD.first(campaign=campaign.pk, teacher=teacher.pk)
     if enrolment is None or (head is not None and head.state == Offer.State.HELD):
         return head
     if enrolment.is_learning or wants_gold(campaign, enrolment):
@@ -218,16 +215,35 @@ def _pages() -> QuerySet[Offer]:
     ).order_by()
 
 
+def _heads() -> QuerySet[Offer]:
+    live = Offer.objects.filter(
+        campaign=Slot("campaign", BigIntegerField()), teacher=Slot("teacher", BigIntegerField()), state__in=Offer.LIVE
+    ).order_by(Case(When(state=Offer.State.HELD, then=0), default=1), "rank", "pk")
+    # The head's key first, from narrow rows; the texts are read for one offer only, however long the queue.
+    return _pages().filter(pk=live.values("pk")[:1])
+
+
+def _claimable() -> QuerySet[Offer]:
+    ended = Q(state=Offer.State.HELD, held_until__lte=Slot("now", DateTimeField()))
+    return Offer.objects.filter(Q(state=Offer.State.QUEUED) | ended, pk=Slot("offer", BigIntegerField()))
+
+
+HEAD = PreparedSelect(_heads)
+HOLD = PreparedUpdate(
+    _claimable,
+    state=Offer.State.HELD,
+    held_at=Slot("now", DateTimeField()),
+    held_until=Slot("until", DateTimeField()),
+)
+
+
 def _hold(offer: Offer, *, lease: int) -> bool:
     """Queued, or held past its end, to held. False where somebody was quicker, or the teacher holds another one."""
     now = timezone.now()
     until = now + timedelta(seconds=lease)
-    claimable = Offer.objects.filter(pk=offer.pk).filter(
-        Q(state=Offer.State.QUEUED) | Q(state=Offer.State.HELD, held_until__lte=now)
-    )
     try:
         with transaction.atomic():
-            is_held = claimable.update(state=Offer.State.HELD, held_at=now, held_until=until) == 1
+            is_held = HOLD.run(offer=offer.pk, now=now, until=until) == 1
     except IntegrityError:  # offer_one_held_per_teacher: another tab of the same teacher claimed in the same moment
         return False
     if is_held:

@@ -3,12 +3,14 @@
 from uuid import UUID
 
 from django.db import transaction
-from django.http import HttpResponse
-from django.shortcuts import get_object_or_404, redirect, render
+from django.db.models import BigIntegerField, UUIDField
+from django.http import Http404, HttpResponse
+from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 
 from annotation.forms.desk import AnswerForm, MessageForm, OfferForm, SkipForm
 from annotation.models import Enrolment, Label, Message, Offer
+from annotation.prepared import PreparedSelect, Slot
 from annotation.rendering import render_text
 from annotation.services.labels import record_label, undo_label
 from annotation.services.offers import skip_offer
@@ -125,10 +127,20 @@ def posted_offer(request: HtmxRequest, desk: Desk) -> Offer:
     """The offer that a post speaks of, if it is the teacher's own. Raises Http404."""
     form = OfferForm(request.POST)
     code: UUID | None = form.cleaned_data["offer"] if form.is_valid() else None
-    offers = Offer.objects.select_related("comparison", "membership__pool")
-    offer = get_object_or_404(offers, code=code, campaign=desk.campaign, teacher=desk.teacher)
+    offer = POSTED.first(code=code, campaign=desk.campaign.pk, teacher=desk.teacher.pk)
+    if offer is None:
+        raise Http404
     offer.campaign, offer.teacher = desk.campaign, desk.teacher
     return offer
+
+
+POSTED = PreparedSelect(
+    lambda: Offer.objects.select_related("comparison", "membership__pool").filter(
+        code=Slot("code", UUIDField()),
+        campaign=Slot("campaign", BigIntegerField()),
+        teacher=Slot("teacher", BigIntegerField()),
+    )
+)
 
 
 def settled(response: HttpResponse, offer: Offer) -> HttpResponse:

@@ -10,6 +10,7 @@ from uuid import UUID
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.views import redirect_to_login
 from django.db import transaction
+from django.db.models import BigIntegerField
 from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -32,6 +33,7 @@ from annotation.models import (
     Teacher,
     User,
 )
+from annotation.prepared import PreparedSelect, Slot
 from annotation.rendering import Sides, render_sides, render_text
 from annotation.services.enrolments import enrol
 from annotation.services.offers import claim_offer, skip_offer
@@ -109,8 +111,13 @@ def open_desk(user: User, code: UUID) -> Desk:
         teacher=teacher,
         user=user,
         enrolment=enrolment,
-        guidelines=GuidelineVersion.objects.filter(campaign=campaign).defer("text").first(),
+        guidelines=NEWEST_GUIDELINES.first(campaign=campaign.pk),
     )
+
+
+NEWEST_GUIDELINES = PreparedSelect(
+    lambda: GuidelineVersion.objects.filter(campaign=Slot("campaign", BigIntegerField())).defer("text")
+)
 
 
 def show_desk(request: HtmxRequest, desk: Desk, **shown: Any) -> HttpResponse:
