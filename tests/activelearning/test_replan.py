@@ -1,11 +1,24 @@
 """The plan: queues filled for who is present, with a reason for every offer."""
 
+from datetime import timedelta
+
 import pytest
 from django.utils import timezone
 
+from activelearning.arrays import forget
 from activelearning.models import ControlScore, Estimate, OfferReason, Plan, PlanLease
 from activelearning.pipeline import embed, refit, replan, replay
-from annotation.models import Campaign, Comparison, Label, Membership, Offer, Pool, RecordedJudgement, Teacher
+from annotation.models import (
+    Campaign,
+    Comparison,
+    Conversation,
+    Label,
+    Membership,
+    Offer,
+    Pool,
+    RecordedJudgement,
+    Teacher,
+)
 from tests.activelearning.conftest import answer, hire, hold_out, live_offers
 from tests.conftest import add_conversations
 
@@ -180,7 +193,7 @@ def test_a_repeat_asks_the_same_person_in_the_mirrored_order(ready: Campaign) ->
     assert somebody is not None
     for _ in range(4):
         answer(ready, somebody)
-    Campaign.objects.filter(pk=ready.pk).update(repeat_share=0.5)
+    Campaign.objects.filter(pk=ready.pk).update(repeat_share=0.99)
     replan(ready.pk)
     repeats = [offer for offer in live_offers(ready, teacher=somebody) if offer.arm == "repeat"]
     assert repeats
@@ -290,3 +303,77 @@ def test_a_recorded_judge_is_asked_only_what_the_data_holds(ready: Campaign, poo
     replan(ready.pk)
     asked = {offer.comparison_id for offer in live_offers(ready, teacher=judge)}
     assert asked == {comparison.pk for comparison in held}
+
+
+def test_a_comparison_that_is_due_within_a_day_goes_first(ready: Campaign) -> None:
+    due, later = Comparison.objects.filter(campaign=ready).order_by("-id")[:2]
+    Comparison.objects.filter(pk=due.pk).update(due_at=timezone.now() + timedelta(hours=23))
+    Comparison.objects.filter(pk=later.pk).update(due_at=timezone.now() + timedelta(days=3))
+    replan(ready.pk)
+    heads = [live_offers(ready, teacher=teacher)[0].comparison_id for teacher in Teacher.objects.all()]
+    assert heads.count(due.pk) == 2  # the overlap limit
+    assert later.pk not in heads
+
+
+def test_what_becomes_due_overtakes_a_queue_that_was_already_there(ready: Campaign) -> None:
+    somebody = Teacher.objects.order_by("pk")[0]
+    replan(ready.pk)
+    answer(ready, somebody)
+    offered = Offer.objects.filter(campaign=ready).values("comparison")
+    due = Comparison.objects.filter(campaign=ready).exclude(pk__in=offered)[0]
+    Comparison.objects.filter(pk=due.pk).update(due_at=timezone.now() - timedelta(hours=1), priority=0)
+    replan(ready.pk)
+    assert live_offers(ready, teacher=somebody)[0].comparison_id == due.pk
+
+
+def asked_of(campaign: Campaign, teacher: Teacher, *, rounds: int = 6) -> set[str]:
+    """The languages of what a teacher is offered while everybody answers."""
+    for _round in range(rounds):
+        replan(campaign.pk)
+        for one in Teacher.objects.all():
+            answer(campaign, one)
+    offers = Offer.objects.filter(campaign=campaign, teacher=teacher)
+    return set(offers.values_list("comparison__conversation__language", flat=True))
+
+
+@pytest.mark.parametrize("strategy", ["dual", "uniform", "uncertainty"])
+def test_nobody_is_asked_about_a_language_they_do_not_read(ready: Campaign, strategy: str) -> None:
+    """Control offers and the random start included; an unknown language suits everybody."""
+    Campaign.objects.filter(pk=ready.pk).update(strategy=strategy, control_share=0.3)
+    for number, conversation in enumerate(Conversation.objects.filter(campaign=ready)):
+        Conversation.objects.filter(pk=conversation.pk).update(language=("de", "en", "")[number % 3])
+    german, english, anybody = Teacher.objects.order_by("pk")
+    Teacher.objects.filter(pk=german.pk).update(languages=["de"])
+    Teacher.objects.filter(pk=english.pk).update(languages=["en"])
+    assert asked_of(ready, german) == {"de", ""}
+    assert asked_of(ready, english) == {"en", ""}
+    assert asked_of(ready, anybody) == {"de", "en", ""}
+
+
+def test_a_pool_reads_its_languages_only(ready: Campaign, pool: Pool) -> None:
+    Conversation.objects.filter(campaign=ready, category="coding").update(language="fr")
+    Pool.objects.filter(pk=pool.pk).update(languages=["English"])
+    replan(ready.pk)
+    assert {offer.comparison.category for offer in live_offers(ready)} == {"writing"}
+
+
+def test_languages_leave_a_teachers_rationality_by_category_alone(ready: Campaign) -> None:
+    """The plan is the same, pair by pair, as where no language is known, if everybody reads them all."""
+    replan(ready.pk)
+    plain = [(offer.comparison_id, offer.teacher_id, offer.b_first) for offer in live_offers(ready)]
+    Offer.objects.all().delete()
+    Plan.objects.all().delete()
+    for number, conversation in enumerate(Conversation.objects.filter(campaign=ready)):
+        Conversation.objects.filter(pk=conversation.pk).update(language=("de", "en", "")[number % 3])
+    forget()
+    replan(ready.pk)
+    assert [(offer.comparison_id, offer.teacher_id, offer.b_first) for offer in live_offers(ready)] == plain
+
+
+def test_a_plan_with_languages_is_replayed_after_another_came(ready: Campaign) -> None:
+    Conversation.objects.filter(campaign=ready, category="coding").update(language="fr")
+    replan(ready.pk)
+    add_conversations(ready, 5)
+    Conversation.objects.filter(pk__in=Conversation.objects.order_by("-pk").values("pk")[:5]).update(language="es")
+    embed(ready.pk)
+    assert replay(Plan.objects.get()).is_same

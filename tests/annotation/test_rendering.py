@@ -139,9 +139,9 @@ def test_the_same_text_is_rendered_once(monkeypatch: pytest.MonkeyPatch) -> None
     ],
 )
 def test_hostile_texts_do_not_take_forever(hostile: str) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     render_text(hostile)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 20  # what backtracks takes hours
 
 
 def test_twenty_thousand_words_are_quick() -> None:
@@ -149,9 +149,9 @@ def test_twenty_thousand_words_are_quick() -> None:
         f"Paragraph {number} with **bold** words and `code`, " + "more words " * 20 for number in range(430)
     )
     assert len(text.split()) > 20_000
-    start = time.perf_counter()
+    start = time.process_time()
     render_text(text)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 10  # a quadratic renderer takes minutes
 
 
 # Sides ----------------------------------------------------------------------------------------------------------------

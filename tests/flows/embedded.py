@@ -54,7 +54,10 @@ class Platform:
         )  # fmt: skip
 
     def pids(self, *words: str) -> list[int]:
-        """Processes of this platform whose command line has all the words; they are told by their environment."""
+        """Processes of this platform whose command line has all the words.
+
+        They are told by their environment; the Redis server writes its title over that, and is told by its socket.
+        """
         mark = f"DATA_FOLDER={self.data}".encode()
         found = []
         for folder in Path("/proc").iterdir():
@@ -62,7 +65,8 @@ class Platform:
                 continue
             with contextlib.suppress(OSError):
                 command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                if mark in (folder / "environ").read_bytes().split(b"\0") and all(word in command for word in words):
+                is_ours = mark in (folder / "environ").read_bytes().split(b"\0") or f"{self.data}/" in command
+                if is_ours and all(word in command for word in words):
                     found.append(int(folder.name))
         return sorted(found)
 
