@@ -64,7 +64,7 @@ class Inputs:
     teacher: Ints  # (k,)
     cost: Floats  # (k,)
     capacity: Ints  # (k,)
-    may_judge: Bools  # (k, c)
+    may_judge: Bools  # (k, c)  c kinds: category and language
     rationality: Floats  # (k, c)  as used: stated, or drawn from the posterior
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -189,13 +189,13 @@ class _Draw:
         design = pool.design[row : row + 1]
         gap = float(np.abs(design[0].astype(np.float64) @ inputs.theta))
         q = float(uncertainties(design, inputs.information)[0])
-        rho = float(inputs.rationality[teacher, pool.category[row]])
+        rho = float(inputs.rationality[teacher, pool.kind[row]])
         weight = float(label_weight(gap, rho))
         return Pick(row, teacher, q, gap, rho, weight, float(information_gain(weight, q)))
 
     def _uniform(self, room: Ints, count: int) -> list[Pick]:
         size = len(self.pool)
-        flat = Pool(design=np.zeros((size, 1), dtype=np.float32), category=self.pool.category, room=room)
+        flat = Pool(design=np.zeros((size, 1), dtype=np.float32), category=self.pool.kind, room=room)
         picks = select(
             flat,
             self._teachers(),
@@ -217,7 +217,7 @@ class _Draw:
             return []
         pool, inputs = self.pool, self.inputs
         picks = select(
-            Pool(design=pool.design, category=pool.category, room=np.where(rows, room, 0)),
+            Pool(design=pool.design, category=pool.kind, room=np.where(rows, room, 0)),
             self._teachers(),
             theta=theta,
             information=inputs.information,
@@ -240,7 +240,7 @@ class _Draw:
 
     def _pays(self, pick: Pick) -> bool:
         """Whether the teacher tells, per cost, a fair share of what the best present one would on this comparison."""
-        inputs, category = self.inputs, self.pool.category[pick.comparison]
+        inputs, category = self.inputs, self.pool.kind[pick.comparison]
         worth = label_weight(np.float64(pick.gap), inputs.rationality[:, category]) / inputs.cost
         best = float(worth[inputs.may_judge[:, category]].max(initial=0.0))
         return float(worth[pick.teacher]) >= CHOOSY * best
@@ -293,7 +293,7 @@ def still_pays(
     """(f,) which queued offers still gain, per cost, half of what their teacher's best open comparison would.
 
     rows, teachers   (f,)    row of the pool and index of the teacher, of each queued offer
-    rationality      (k, c)  the estimate, not a draw: an offer is not withdrawn by chance
+    rationality      (k, c)  by kind, the estimate, not a draw: an offer is not withdrawn by chance
     open_rows        rows with room
     H holds the offers themselves, so theirs is taken out first: q / (1 - w q) is what it would be without them.
     """
@@ -304,14 +304,14 @@ def still_pays(
     gap = np.abs(pool.design[looked].astype(np.float64) @ inputs.theta)
     own_q = uncertainties(pool.design[rows], inputs.information)
     own_gap = np.abs(pool.design[rows].astype(np.float64) @ inputs.theta)
-    own_rho = rationality[teachers, pool.category[rows]]
+    own_rho = rationality[teachers, pool.kind[rows]]
     own_weight = label_weight(own_gap, own_rho)
     without = own_q / np.maximum(1.0 - own_weight * own_q, 1e-12)
     gain = information_gain(own_weight, without)
     best = np.zeros(len(inputs.teacher))
     for teacher in np.unique(teachers).tolist():
-        able = inputs.may_judge[teacher, pool.category[looked]]
-        weight = label_weight(gap[able], rationality[teacher, pool.category[looked[able]]])
+        able = inputs.may_judge[teacher, pool.kind[looked]]
+        weight = label_weight(gap[able], rationality[teacher, pool.kind[looked[able]]])
         best[teacher] = float(information_gain(weight, q[able]).max(initial=0.0))
     return np.asarray((gain >= WORTH * best[teachers]) & (own_rho > 0))
 
@@ -333,12 +333,12 @@ def runners_up(
             found.append((list[tuple[int, float]](), list[tuple[int, float]]()))
             continue
         if entry.teacher not in best:
-            category = pool.category[looked]
+            category = pool.kind[looked]
             weight = label_weight(gap, np.maximum(inputs.rationality[entry.teacher, category], 0.0))
             gain = np.where(inputs.may_judge[entry.teacher, category], information_gain(weight, q), 0.0)
             top = np.argsort(-gain, kind="stable")[: RUNNERS_UP + inputs.overlap_limit]
             best[entry.teacher] = [(int(looked[place]), float(gain[place])) for place in top]
-        category = pool.category[entry.row]
+        category = pool.kind[entry.row]
         weight = label_weight(entry.pick.gap, np.maximum(inputs.rationality[:, category], 0.0))
         gains = np.where(inputs.may_judge[:, category], information_gain(weight, entry.pick.uncertainty), 0.0)
         others = [int(place) for place in np.argsort(-gains, kind="stable") if place != entry.teacher]

@@ -18,6 +18,7 @@ from annotation.formats.types import (
     canonical_messages,
     sha256_of,
 )
+from annotation.languages import code_of
 from annotation.models import Campaign, Comparison, Conversation, RecordedJudgement, Response
 
 PAIRS = 45
@@ -72,6 +73,7 @@ def insert_conversations(
                 digest=digest,
                 messages=as_json(item.prompt),
                 category=item.category,
+                language=code_of(item.language),
                 source=item.source or source,
                 external_id=item.external_id,
                 is_held_out=is_held_out(item.prompt, share=campaign.holdout_share),

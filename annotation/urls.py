@@ -29,6 +29,7 @@ urlpatterns: list[URLPattern] = [
     path("theme/", preferences.choose_theme, name="theme"),
     path("me/", mine.account, name="account"),
     path("me/data.json", mine.data, name="account_data"),
+    path("me/languages/", mine.choose_languages, name="account_languages"),
     path("me/news/", mine.choose_news, name="account_news"),
     path("news/<str:news>/", mine.stop_news, name="news_stop"),
     path("me/warnings/", mine.allow_warnings, name="account_warnings"),

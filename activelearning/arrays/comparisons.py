@@ -61,16 +61,20 @@ def _read_features(kept: Kept, campaign: Campaign, projection: Projection | None
 
 def _read_comparisons(kept: Kept, campaign: Campaign) -> bool:
     if campaign.comparison_count < len(kept.comparisons.ids):  # some were deleted
-        kept.comparisons, kept.categories = Kept().comparisons, []
+        kept.comparisons, kept.categories, kept.kinds = Kept().comparisons, [], []
     last = int(kept.comparisons.ids[-1]) if len(kept.comparisons.ids) else 0
     fresh = list(
         Comparison.objects.filter(campaign=campaign, id__gt=last)
         .order_by("id")
-        .values_list("id", "conversation_id", "a_id", "b_id", "category", "is_held_out")
+        .values_list("id", "conversation_id", "a_id", "b_id", "category", "is_held_out", "conversation__language")
     )
     numbers = {name: number for number, name in enumerate(kept.categories)}
-    rows = [(*row[:4], numbers.setdefault(row[4], len(numbers)), row[5]) for row in fresh]
-    kept.categories = list(numbers)
+    kinds = {kind: number for number, kind in enumerate(kept.kinds)}
+    rows = []
+    for row in fresh:
+        category = numbers.setdefault(row[4], len(numbers))
+        rows.append((*row[:4], category, row[5], kinds.setdefault((category, row[6]), len(kinds))))
+    kept.categories, kept.kinds = list(numbers), list(kinds)
     kept.comparisons.add(rows)
     return bool(rows)
 
@@ -96,6 +100,8 @@ def _assemble(kept: Kept) -> PoolRows:
         is_held_out=data["is_held_out"].astype(bool) if len(ids) else empty.astype(bool),
         is_askable=np.ones(len(ids), dtype=bool),
         is_urgent=np.zeros(len(ids), dtype=bool),
+        kind=data["kind"].astype(np.int64) if len(ids) else empty,
+        kinds=tuple(kept.kinds) or ((0, ""),),
     )
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from activelearning.algorithms.features import Projection as Pca
 from activelearning.algorithms.types import Ints, Singles
-from activelearning.arrays.rows import PoolRows, find
+from activelearning.arrays.rows import Kind, PoolRows, find
 
 KEPT_CAMPAIGNS = 8
 
@@ -44,8 +44,11 @@ class Table:
 class Kept:
     """One campaign in this process's memory."""
 
-    comparisons: Table = field(default_factory=lambda: Table(("conversation", "a", "b", "category", "is_held_out")))
+    comparisons: Table = field(
+        default_factory=lambda: Table(("conversation", "a", "b", "category", "is_held_out", "kind"))
+    )
     categories: list[str] = field(default_factory=list)
+    kinds: list[Kind] = field(default_factory=list)
     projection: int = 0
     pca: Pca | None = None
     last_response: int = 0

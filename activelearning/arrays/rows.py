@@ -7,6 +7,9 @@ import numpy as np
 
 from activelearning.algorithms.types import Bools, Ints, Responses, Singles
 
+Kind = tuple[int, str]
+"""Number of a category, and the code of a language."""
+
 
 @dataclass(frozen=True)
 class PoolRows:
@@ -15,6 +18,7 @@ class PoolRows:
     a, b         (m,) rows of `phi`, -1 while a response has no features; then the design row is zero
     is_askable   (m,) active, neither gold nor tutorial; in a ranking campaign one comparison for each conversation
     is_urgent    (m,) priority above 0, or due within a day
+    kind         (m,) category and language together, numbered as they came: what a teacher may judge or not
     """
 
     ids: Ints
@@ -29,9 +33,15 @@ class PoolRows:
     is_held_out: Bools
     is_askable: Bools
     is_urgent: Bools
+    kind: Ints
+    kinds: tuple[Kind, ...]
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @cached_property
+    def category_of_kind(self) -> Ints:
+        return np.array([category for category, _language in self.kinds], dtype=np.int64)
 
     @cached_property
     def has_features(self) -> Bools:
@@ -73,6 +83,8 @@ class PoolRows:
             is_held_out=self.is_held_out[:size],
             is_askable=self.is_askable[:size],
             is_urgent=self.is_urgent[:size],
+            kind=self.kind[:size],
+            kinds=self.kinds,
         )
 
 

@@ -1,6 +1,6 @@
 """Who could be asked now, and under which terms."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
@@ -9,6 +9,8 @@ import numpy as np
 from django.db.models import Q
 
 from activelearning.algorithms.types import Floats, Ints
+from activelearning.arrays.rows import Kind
+from annotation.languages import may_read
 from annotation.models import Campaign, Enrolment, Membership, Offer, RecordedJudgement, Teacher
 from annotation.models.people import known_rationality
 from annotation.services.terms import PRESENCE, is_at_work, labels_left, members_of
@@ -27,6 +29,7 @@ class Member:
     price       what a label costs, reserved with the offer
     cost        the same as the criterion sees it, above 0
     room        how many more live offers the terms and the queue allow, those already live counted off
+    may_judge   by kind: the teacher takes the category and reads the language
     known       rationality by category, as stated by an admin
     is_new      has never come
     """
@@ -43,7 +46,13 @@ class Member:
 
 
 def load_members(
-    campaign: Campaign, *, categories: Iterable[str], live: dict[int, int], holding: set[int], now: datetime
+    campaign: Campaign,
+    *,
+    categories: Iterable[str],
+    kinds: Sequence[Kind],
+    live: dict[int, int],
+    holding: set[int],
+    now: datetime,
 ) -> list[Member]:
     """The teachers who could take an offer now, by ascending id.
 
@@ -70,7 +79,7 @@ def load_members(
         teacher = membership.teacher
         if teacher.pk in shut or teacher.pk in lapsed_unseen or not is_at_work(teacher, now=now):
             continue  # whose first queue lapsed unseen gets another one when they come
-        member = _member(membership, campaign, names, live.get(teacher.pk, 0))
+        member = _member(membership, campaign, names, kinds, live.get(teacher.pk, 0))
         best = found.get(teacher.pk)
         if best is None or (member.room == 0, member.price) < (best.room == 0, best.price):
             found[teacher.pk] = member
@@ -81,6 +90,7 @@ def _member(
     membership: Membership,
     campaign: Campaign,
     categories: tuple[str, ...],
+    kinds: Sequence[Kind],
     live: int,
 ) -> Member:
     teacher, pool = membership.teacher, membership.pool
@@ -91,6 +101,8 @@ def _member(
     depth = campaign.queue_depth if left is None else min(campaign.queue_depth, left)
     taken = set(membership.categories or pool.categories)
     declined = set(teacher.declined_warnings) & set(campaign.content_warnings)
+    takes = [(not taken or name in taken) and name not in declined for name in categories]
+    reads = {language: may_read(language, pool.languages, teacher.languages) for _category, language in kinds}
     return Member(
         teacher_id=teacher.pk,
         membership_id=membership.pk,
@@ -98,7 +110,7 @@ def _member(
         price=price,
         cost=1.0,
         room=max(0, depth - live),
-        may_judge=tuple((not taken or name in taken) and name not in declined for name in categories),
+        may_judge=tuple(takes[category] and reads[language] for category, language in kinds),
         known=tuple(known_rationality(membership, name) for name in categories),
         is_new=teacher.last_seen is None and teacher.kind == Teacher.Kind.HUMAN,
     )

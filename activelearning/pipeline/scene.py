@@ -86,7 +86,7 @@ def look(campaign: Campaign) -> Scene:
 def members_now(campaign: Campaign, pool: PoolRows, offers: OfferRows, now: datetime) -> list[Member]:
     live = Counter(offers.teacher[offers.is_live].tolist())
     holding = set(offers.teacher[offers.is_live & ~offers.is_queued].tolist())
-    return load_members(campaign, categories=pool.categories, live=live, holding=holding, now=now)
+    return load_members(campaign, categories=pool.categories, kinds=pool.kinds, live=live, holding=holding, now=now)
 
 
 def open_rows(scene: Scene) -> Ints:
@@ -144,7 +144,7 @@ def gather(scene: Scene, *, has_room: bool = False) -> Inputs | None:
         cost=np.array([member.cost for member in members]),
         capacity=capacity,
         may_judge=np.array([member.may_judge for member in members], dtype=bool),
-        rationality=_rationality(scene, seed),
+        rationality=_rationality(scene, seed)[:, pool.category_of_kind],
     )
 
 

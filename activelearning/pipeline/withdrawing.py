@@ -42,7 +42,7 @@ def _still_pays(scene: Scene, places: Ints) -> Bools:
     inputs = gather(scene, has_room=True)
     if inputs is None:
         return np.ones(len(places), dtype=bool)
-    rationality = known.hopeful_rationality(inputs.teacher, inputs.may_judge.shape[1], stated=stated_of(scene))
+    rationality = known.hopeful_rationality(inputs.teacher, len(pool.categories), stated=stated_of(scene))
     ready = pool.has_features[offers.row[places]]
     pays = np.ones(len(places), dtype=bool)
     pays[ready] = still_pays(
@@ -50,7 +50,7 @@ def _still_pays(scene: Scene, places: Ints) -> Bools:
         pool,
         rows=offers.row[places[ready]],
         teachers=np.searchsorted(inputs.teacher, offers.teacher[places[ready]]),
-        rationality=rationality,
+        rationality=rationality[:, pool.category_of_kind],
         open_rows=open_rows(scene),
     )
     return pays

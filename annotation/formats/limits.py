@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from annotation.formats.types import Refused
 
@@ -66,6 +67,12 @@ def checked_name(value: object, *, what: str, limit: int = NAME_CHARACTERS) -> s
 
 def checked_category(value: object) -> str:
     return checked_name(value, what="category", limit=CATEGORY_CHARACTERS)
+
+
+def read_language(fields: dict[str, Any]) -> str:
+    """What the row calls its `language` or `lang`, as it is written; "" where that is no short text."""
+    named = (fields.get("language"), fields.get("lang"))
+    return next((text for text in named if isinstance(text, str) and 0 < len(text) <= NAME_CHARACTERS), "")
 
 
 def checked_judge(value: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from annotation.formats.limits import checked_name, kind_of
+from annotation.formats.limits import checked_name, kind_of, read_language
 from annotation.formats.messages import checked_responses, parse_message
 from annotation.formats.types import (
     BadRow,
@@ -68,6 +68,7 @@ def conversation(row: Row, node: Node, path: tuple[Message, ...], answers: list[
         line=row.line,
         prompt=path,
         responses=checked_responses(responses),
+        language=read_language(node) or read_language(row.fields),
         source="openassistant",
         external_id=checked_name(node.get("message_id"), what="message_id"),
         judgements=judgements_from_scores([score_of(answer) for answer in answers]),

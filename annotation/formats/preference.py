@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from annotation.formats.limits import checked_category, checked_judge, checked_name, checked_text
+from annotation.formats.limits import checked_category, checked_judge, checked_name, checked_text, read_language
 from annotation.formats.messages import (
     checked_reply,
     checked_responses,
@@ -58,6 +58,7 @@ def preference_conversation(
             ]
         ),
         category=checked_category(fields.get("category")),
+        language=read_language(fields),
         source=checked_name(fields.get("source"), what="source"),
         external_id=checked_name(fields.get("id"), what="id"),
         judgements=(ParsedJudgement(0, 1, Choice.FIRST, checked_judge(fields.get("judge"))),),

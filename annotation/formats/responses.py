@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from annotation.formats.limits import checked_category, checked_judge, checked_name, kind_of
+from annotation.formats.limits import checked_category, checked_judge, checked_name, kind_of, read_language
 from annotation.formats.messages import checked_responses, parse_prompt, parse_reply
 from annotation.formats.types import ParsedConversation, ParsedResponse, Refused, Row, judgements_from_scores
 
@@ -36,6 +36,7 @@ def parse_row(row: Row) -> list[ParsedConversation]:
             prompt=parse_prompt(fields.get("prompt")),
             responses=checked_responses(responses),
             category=checked_category(fields.get("category")),
+            language=read_language(fields),
             source=checked_name(fields.get("source"), what="source"),
             external_id=checked_name(fields.get("id"), what="id"),
             judgements=judgements_from_scores(

@@ -86,6 +86,8 @@ class ParsedConversation:
     source: str = ""
     external_id: str = ""
     judgements: tuple[ParsedJudgement, ...] = ()
+    language: str = ""
+    """As the source writes it: de, German; "" where it does not say."""
 
     @property
     def digest(self) -> str:

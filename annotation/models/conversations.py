@@ -63,6 +63,8 @@ class Conversation(models.Model):
     messages = models.JSONField()
     """[{"role": "user" | "assistant" | "system", "content": text}, …]"""
     category = models.CharField(max_length=64, default="", blank=True)
+    language = models.CharField(max_length=8, default="", blank=True)
+    """Its code, such as de; "" where the source did not say, which suits every teacher."""
     source = models.CharField(max_length=255, default="", blank=True)
     external_id = models.CharField(max_length=255, default="", blank=True)
     is_held_out = models.BooleanField(default=False)

@@ -45,6 +45,8 @@ class Teacher(models.Model):
     """[[weekday, "09:00", "17:00"], …] in the user's time zone; empty means always."""
     declined_warnings = models.JSONField(default=list, blank=True)
     """Content warnings (category names) that the teacher opted out of."""
+    languages = models.JSONField(default=list, blank=True)
+    """Codes of the languages that the teacher reads; empty means all that the pool asks for."""
     endpoint = models.JSONField(default=dict, blank=True)
     """For a model teacher: base_url, model, key_name (of a MODEL_KEY_…), rate_per_minute, timeout_seconds."""
     busy_until = models.DateTimeField(null=True, blank=True)

@@ -12,6 +12,7 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotation.access import taught_campaigns
+from annotation.languages import codes_of
 from annotation.models import Enrolment, Label, LedgerEntry, Membership, Message, Offer, Teacher, User
 from annotation.services.news import teacher_of_token, want_news
 
@@ -43,6 +44,17 @@ def allow_warnings(request: HttpRequest) -> HttpResponse:
     if teacher is not None:
         declined = [name for name in teacher.declined_warnings if name != category]
         Teacher.objects.filter(pk=teacher.pk).update(declined_warnings=declined)
+    return redirect("account")
+
+
+@login_required
+@require_http_methods(["POST"])
+def choose_languages(request: HttpRequest) -> HttpResponse:
+    """The languages that one reads, as words or codes with commas between; none means all."""
+    teacher = _teacher(request)
+    if teacher is not None:
+        languages = codes_of(request.POST.get("languages", "")[:500].split(","))
+        Teacher.objects.filter(pk=teacher.pk).update(languages=languages)
     return redirect("account")
 
 
@@ -97,7 +109,16 @@ def _write_data(user: User, teacher: Teacher | None) -> Iterator[str]:
     }
     yield f'{{"written_at": {dump(timezone.now())}, "account": {dump(person)}'
     if teacher is not None:
-        known = ("pseudonym", "last_seen", "away_until", "working_hours", "declined_warnings", "created_at", "told_at")
+        known = (
+            "pseudonym",
+            "last_seen",
+            "away_until",
+            "working_hours",
+            "declined_warnings",
+            "languages",
+            "created_at",
+            "told_at",
+        )
         yield f', "teacher": {dump({name: getattr(teacher, name) for name in known})}'
         for name, rows in _lists(teacher):
             yield f', "{name}": ['

@@ -1,0 +1,96 @@
+"""Languages: read from the rows of a source, told by teachers, and matched."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from django.core.files.base import ContentFile
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from annotation.imports import run_import, start_import
+from annotation.languages import code_of, codes_of, may_read
+from annotation.models import Campaign, Comparison, Conversation, Pool, Teacher, User
+from annotation.services.news import has_work
+from tests.conftest import add_conversations
+
+
+@pytest.mark.parametrize(
+    ("written", "code"),
+    [
+        ("de", "de"), ("de-AT", "de"), ("pt_BR", "pt"), ("German", "de"), ("deutsch", "de"), (" EN ", "en"),
+        ("zh-Hant", "zh"),
+        ("unknown", ""), ("", ""), (None, ""), (["de"], ""), ("!!", ""), ("x" * 40, ""),
+    ],
+)  # fmt: skip
+def test_a_language_is_known_by_code_or_name(written: object, code: str) -> None:
+    assert code_of(written) == code
+
+
+def test_codes_come_once_in_their_order() -> None:
+    assert codes_of(["German", "en", "de-CH", "nothing at all"]) == ["de", "en"]
+
+
+@pytest.mark.parametrize(
+    ("language", "lists", "may"),
+    [
+        ("de", (["de", "en"], []), True),
+        ("de", (["de", "en"], ["en"]), False),
+        ("de", (["English"], []), False),
+        ("de", ([], []), True),
+        ("", (["en"], ["fr"]), True),
+    ],
+)
+def test_the_pool_and_the_teacher_must_both_have_it(language: str, lists: tuple[list[str], ...], may: bool) -> None:
+    assert may_read(language, *lists) is may
+
+
+@pytest.mark.django_db
+def test_the_importer_reads_the_language_of_a_row(campaign: Campaign) -> None:
+    rows = [
+        {"prompt": "Eins", "chosen": "gut", "rejected": "schlecht", "language": "German"},
+        {"prompt": "Two", "responses": ["good", "bad"], "lang": "en-GB"},
+        {"prompt": "Three", "chosen": "good", "rejected": "bad", "language": {"no": "name"}},
+        {"prompt": "Four", "chosen": "good", "rejected": "bad"},
+    ]
+    for chunk in (rows[:1] + rows[2:], rows[1:2]):
+        text = "\n".join(map(json.dumps, chunk))
+        job = run_import(start_import(campaign=campaign, name="rows.jsonl", file=ContentFile(text.encode())).pk)
+        assert job.problem_count == 0
+    found = {one.messages[0]["content"]: one.language for one in Conversation.objects.filter(campaign=campaign)}
+    assert found == {"Eins": "de", "Two": "en", "Three": "", "Four": ""}
+
+
+@pytest.mark.django_db
+def test_a_teacher_says_what_they_read(teacher: Teacher, bob: User, sign_in: Callable[[User], Client]) -> None:
+    client = sign_in(bob)
+    for _twice in range(2):
+        assert (
+            client.post(reverse("account_languages"), {"languages": "German, en, gibberish words"}).status_code == 302
+        )
+        teacher.refresh_from_db()
+        assert teacher.languages == ["de", "en"]
+    assert 'value="de, en"' in client.get(reverse("account")).content.decode()
+
+
+@pytest.mark.django_db
+def test_a_stranger_says_it_for_nobody(teacher: Teacher, charlie: User, sign_in: Callable[[User], Client]) -> None:
+    sign_in(charlie).post(reverse("account_languages"), {"languages": "de"})
+    assert list(Teacher.objects.values_list("languages", flat=True)) == [[]]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("pool_reads", "teacher_reads", "is_work"), [
+    ([], [], True), (["fr"], [], False), ([], ["fr"], False), (["fr", "de"], ["German"], True),
+])  # fmt: skip
+def test_what_one_cannot_read_is_no_work_to_be_told_of(
+    campaign: Campaign, teacher: Teacher, pool: Pool, pool_reads: list[str], teacher_reads: list[str], is_work: bool
+) -> None:
+    add_conversations(campaign, 2)
+    Conversation.objects.update(language="de")
+    Pool.objects.update(languages=pool_reads)
+    Teacher.objects.update(languages=teacher_reads)
+    teacher.refresh_from_db()
+    assert has_work(campaign, teacher=teacher, now=timezone.now()) is is_work
+    assert Comparison.objects.count() == 2
