@@ -101,8 +101,8 @@ def invite_by_email(
     for address in addresses:
         if address in waiting:
             continue
-        with transaction.atomic():  # a letter that cannot be sent leaves no invitation, so that trying again sends it
-            invitation = invite(user=user, pool=pool, campaign=campaign, role=role, email=address)
+        invitation = invite(user=user, pool=pool, campaign=campaign, role=role, email=address)
+        try:  # in no transaction: teachers' answers must not wait for a slow mail server
             send_mail(
                 _("You are invited to %(place)s") % {"place": pool or campaign},
                 _("Follow this link to accept; it is good for %(days)s days:\n\n%(link)s\n\n%(note)s")
@@ -110,6 +110,9 @@ def invite_by_email(
                 None,
                 [address],
             )
+        except Exception:  # a letter that cannot be sent leaves no invitation, so that trying again sends it
+            invitation.delete()
+            raise
         invitations.append(invitation)
     return invitations
 

@@ -31,8 +31,9 @@ def test_a_folder_of_models_may_be_named(folder: Path) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "/etc", "{folder}/../files/policies/1", "{folder}/files/policies/1", "../models", "a/../../b", "a/b/c", "a..b/c",
-        "annotation/models", "~/model", "https://example.org/model", "hf://a/b", "", "file:///etc", "a/b\n/etc", "é/b",
+        "/etc", "{folder}/../files/policies/1", "{folder}/files/policies/1", "../models", "a/../../b", "a/b/c",
+        "a..b/c", "annotation/models", "~/model", "https://example.org/model", "hf://a/b", "", "file:///etc",
+        "a/b\n/etc", "é/b",
     ],
 )  # fmt: skip
 def test_no_other_place_of_the_server_may_be_named(folder: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.core import mail
+from django.db import connection
 from django.utils import timezone
 
 from annotation.models import (
@@ -22,6 +23,7 @@ from annotation.models import (
     Teacher,
     User,
 )
+from annotation.services import invitations
 from annotation.services.invitations import (
     accept_invitation,
     grant_role,
@@ -120,6 +122,21 @@ class TestInvitations:
         assert send() == []
         assert len(mail.outbox) == 2
 
+    def test_a_letter_is_sent_in_no_transaction_and_one_that_fails_leaves_no_invitation(
+        self, alice: User, pool: Pool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        depths = [len(connection.savepoint_ids)]
+
+        def fail(*_letter: object) -> None:
+            depths.append(len(connection.savepoint_ids))
+            raise OSError("The mail server is away.")
+
+        monkeypatch.setattr(invitations, "send_mail", fail)
+        with pytest.raises(OSError, match="away"):
+            invite_by_email(user=alice, addresses=["a@example.org"], pool=pool, link=lambda to: to.token)
+        assert depths[0] == depths[1]
+        assert not Invitation.objects.exists()
+
     def test_a_csv_gives_its_addresses_and_names_the_lines_that_hold_none(self) -> None:
         text = "\ufeffname,E-Mail\nBob,Bob@Example.org\nEve,not an address\n\nBob,bob@example.org\nZoe\n"
         assert read_addresses(text) == (["bob@example.org"], [(3, "not an address"), (6, "")])
@@ -147,6 +164,7 @@ class TestPanels:
 
     def test_it_leads_to_nobody_who_has_more_to_lose(self, pool: Pool, campaign: Campaign) -> None:
         user = admit_participant(pool=pool, participant=read_participant(self.PARAMETERS)).teacher.user
+        assert user is not None
         Role.objects.create(campaign=campaign, user=user, name="reviewer")
         with pytest.raises(NotAllowed):
             admit_participant(pool=pool, participant=read_participant(self.PARAMETERS))
