@@ -128,6 +128,7 @@ ACCOUNT_ADAPTER = "annotation.accounts.AccountAdapter"
 ACCOUNT_SESSION_REMEMBER = True
 # A hall of teachers behind one address signs in within a minute; guesses stay as slow as allauth makes them.
 ACCOUNT_RATE_LIMITS = {"login": "300/m/ip"}
+ACCOUNT_RATE_LIMITS = {"panel": "120/m/ip"}  # beside allauth's own: each new participant is an account
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 ALLAUTH_TRUSTED_PROXY_COUNT = ENV.proxies
 SOCIALACCOUNT_PROVIDERS = (

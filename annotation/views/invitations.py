@@ -1,5 +1,8 @@
 """Where invitations and panels lead: an account is opened or joined, terms are agreed to, and the work is near."""
 
+from typing import cast
+
+from allauth.core import ratelimit
 from django.contrib import messages
 from django.contrib.auth import login
 from django.db import transaction
@@ -60,6 +63,8 @@ def _join(request: HttpRequest, found: Invitation, form: AccountForm) -> HttpRes
 @require_GET
 def panel(request: HttpRequest, key: str) -> HttpResponse:
     """The door for participants of an external panel, who are known by the parameters that the panel adds."""
+    if (slowed := ratelimit.consume_or_429(request, action="panel", limit_get=True)) is not None:
+        return cast(HttpResponse, slowed)
     try:
         membership = admit_participant(pool=pool_of_key(key), participant=read_participant(request.GET))
     except Refusal as refusal:

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 from django.core import mail
+from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 
 from annotation.models import Campaign, Invitation, Membership, Pool, Role, Teacher, User
+from annotation.services.invitations import open_account
 from annotation.services.panels import panel_key
-from annotation.views import invitations
 
 pytestmark = pytest.mark.django_db
 
@@ -61,14 +62,14 @@ def test_whoever_loses_the_race_for_the_last_use_opens_no_account(
     pool: Pool, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     invitation = Invitation.objects.create(pool=pool, created_by=alice)
-    opened = invitations.open_account
+    opened = open_account
 
     def be_slower(**given: Any) -> User:
         user = opened(**given)
         Invitation.objects.update(uses_left=0)
         return user
 
-    monkeypatch.setattr(invitations, "open_account", be_slower)
+    monkeypatch.setattr("annotation.views.invitations.open_account", be_slower)
     visitor = Client()
     visitor.post(
         reverse("invitation", args=[invitation.token]), {"username": "dora", "password": "a long quiet sentence"}
@@ -116,6 +117,19 @@ def test_a_member_has_terms_of_their_own(admin: Client, pool: Pool, teacher: Tea
     member = Membership.objects.get(teacher=teacher)
     assert (float(member.cost_per_label or 0), member.capacity, member.categories) == (0.25, 40, ["coding"])
     assert member.rationality == {"": 1.5}
+
+
+def test_a_panels_link_opens_no_endless_number_of_accounts(pool: Pool, settings: Any) -> None:
+    settings.ACCOUNT_RATE_LIMITS = {"panel": "2/m/ip"}
+    cache.clear()
+    where = reverse("panel", args=[panel_key(pool)])
+    found = [
+        Client().get(where, {"PROLIFIC_PID": f"p{place}", "STUDY_ID": "s1", "SESSION_ID": "x1"}).status_code
+        for place in range(3)
+    ]
+    assert found == [302, 302, 429]
+    assert Membership.objects.filter(pool=pool).count() == 2
+    cache.clear()
 
 
 def test_another_admins_pool_is_not_there(client: Client, campaign: Campaign, charlie: User) -> None:
