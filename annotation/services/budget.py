@@ -11,24 +11,26 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Round
 
 from annotation.models import Campaign, Membership
+from annotation.prepared import Slot
 
 FOUR_PLACES = Decimal("0.0001")
 
 
-def moved(field: str, amount: Decimal) -> Combinable:
+def money() -> "DecimalField[Decimal, Decimal]":
+    return DecimalField(max_digits=12, decimal_places=4)
+
+
+def moved(field: str, amount: Decimal | Slot) -> Combinable:
     """The field plus the amount. Rounded, because SQLite adds decimals as floats."""
-    return Round(
-        F(field) + Value(amount, output_field=DecimalField(max_digits=12, decimal_places=4)),
-        precision=4,
-        output_field=DecimalField(max_digits=12, decimal_places=4),
-    )
+    return Round(F(field) + _as_value(amount), precision=4, output_field=money())
 
 
-def within_budget(amount: Decimal) -> Q:
-    total = Round(
-        F("reserved") + F("spent") + Value(amount, output_field=DecimalField(max_digits=12, decimal_places=4)),
-        precision=4,
-    )
+def _as_value(amount: Decimal | Slot) -> Value:
+    return amount if isinstance(amount, Slot) else Value(amount, output_field=money())
+
+
+def within_budget(amount: Decimal | Slot) -> Q:
+    total = Round(F("reserved") + F("spent") + _as_value(amount), precision=4)
     return Q(budget__isnull=True) | Q(budget__gte=total)
 
 

@@ -9,11 +9,23 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import Case, F, PositiveIntegerField, Q, Value, When
+from django.db.models import (
+    BigIntegerField,
+    Case,
+    DateField,
+    DateTimeField,
+    F,
+    PositiveIntegerField,
+    Q,
+    QuerySet,
+    Value,
+    When,
+)
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from annotation.models import Campaign, Enrolment, GuidelineVersion, Label, LedgerEntry, Membership, Offer, Teacher
+from annotation.prepared import PreparedUpdate, Slot
 from annotation.services import budget
 from annotation.services.enrolments import advance_enrolment
 from annotation.services.ledger import record_movement
@@ -153,7 +165,7 @@ def _take(offer: Offer, *, now: datetime) -> Decimal | None:
     """
     this = Offer.objects.filter(pk=offer.pk)
     answered = {"state": Offer.State.ANSWERED, "closed_at": now, "draft": None}
-    if this.filter(state=Offer.State.HELD, held_until__gt=now).update(**answered):
+    if TAKE.run(offer=offer.pk, now=now):
         return offer.cost
     offer.state, offer.held_at = this.values_list("state", "held_at").get()
     if offer.state == Offer.State.ANSWERED:
@@ -171,6 +183,18 @@ def _take(offer: Offer, *, now: datetime) -> Decimal | None:
     except IntegrityError:  # offer_one_per_slot or offer_one_per_teacher: the place was given away
         raise OfferLapsed from None
     return None
+
+
+TAKE = PreparedUpdate(
+    lambda: Offer.objects.filter(
+        pk=Slot("offer", BigIntegerField()),
+        state=Offer.State.HELD,
+        held_until__gt=Slot("now", DateTimeField()),
+    ),
+    state=Offer.State.ANSWERED,
+    closed_at=Slot("now", DateTimeField()),
+    draft=None,
+)
 
 
 def _known_label(offer: Offer, answer: Answer) -> Label:
@@ -198,21 +222,41 @@ def _pay(label: Label, *, offer: Offer, price: Decimal, memo: str = "") -> None:
 
 def _count(offer: Offer, *, labels: int, price: Decimal, day: date) -> None:
     """The teacher's counters: their own rows, so that nobody else waits."""
-    if labels > 0:
-        day_count = Case(
-            When(day=day, then=F("day_count") + labels), default=Value(labels), output_field=PositiveIntegerField()
-        )
-    else:
-        fewer = Greatest(F("day_count") + labels, 0, output_field=PositiveIntegerField())
-        day_count = Case(When(day=day, then=fewer), default=F("day_count"), output_field=PositiveIntegerField())
-    counted: dict[str, Any] = {"label_count": F("label_count") + labels, "day_count": day_count}
-    if labels > 0:
-        counted["day"] = day
     if offer.membership_id is not None:
-        Membership.objects.filter(pk=offer.membership_id).update(**counted)
-    if price:
-        counted["earned"] = budget.moved("earned", price)
-    Enrolment.objects.filter(campaign_id=offer.campaign_id, teacher_id=offer.teacher_id).update(**counted)
+        COUNT_MEMBER[labels].run(membership=offer.membership_id, day=day)
+    COUNT_ENROLMENT[labels].run(campaign=offer.campaign_id, teacher=offer.teacher_id, day=day, price=price)
+
+
+def _counted(labels: int) -> dict[str, Any]:
+    """A label more, on its day; or one less, taken from the day's count while it is still that day."""
+    day = Slot("day", DateField())
+    count = {"label_count": F("label_count") + labels}
+    if labels > 0:
+        more = F("day_count") + labels
+        day_count = Case(When(day=day, then=more), default=Value(labels), output_field=PositiveIntegerField())
+        return count | {"day_count": day_count, "day": day}
+    fewer = Greatest(F("day_count") + labels, 0, output_field=PositiveIntegerField())
+    return count | {
+        "day_count": Case(When(day=day, then=fewer), default=F("day_count"), output_field=PositiveIntegerField())
+    }
+
+
+COUNT_MEMBER = {
+    labels: PreparedUpdate(
+        lambda: Membership.objects.filter(pk=Slot("membership", BigIntegerField())), **_counted(labels)
+    )
+    for labels in (1, -1)
+}
+COUNT_ENROLMENT = {
+    labels: PreparedUpdate(
+        lambda: Enrolment.objects.filter(
+            campaign=Slot("campaign", BigIntegerField()), teacher=Slot("teacher", BigIntegerField())
+        ),
+        **_counted(labels),
+        earned=budget.moved("earned", Slot("price", budget.money())),
+    )
+    for labels in (1, -1)
+}
 
 
 def _settle(offer: Offer, *, labels: int, reserved: Decimal, spent: Decimal) -> None:
@@ -220,20 +264,24 @@ def _settle(offer: Offer, *, labels: int, reserved: Decimal, spent: Decimal) -> 
 
     Raises CampaignNotOpen or BudgetSpent, and so undoes the rest.
     """
-    fitting = Campaign.objects.filter(pk=offer.campaign_id, state__in=ANSWERING)
-    if reserved + spent > 0:
-        fitting = fitting.filter(budget.within_budget(reserved + spent))
-    changes: dict[str, Any] = {
-        "label_count": F("label_count") + labels,
-        "label_version": F("label_version") + 1,
-    }
-    if reserved:
-        changes["reserved"] = budget.moved("reserved", reserved)
-    if spent:
-        changes["spent"] = budget.moved("spent", spent)
-    if not fitting.update(**changes):
+    settle = SETTLE_MORE if reserved + spent > 0 else SETTLE
+    if not settle.run(campaign=offer.campaign_id, labels=labels, reserved=reserved, spent=spent, more=reserved + spent):
         is_open = Campaign.objects.filter(pk=offer.campaign_id, state__in=ANSWERING).exists()
         raise BudgetSpent if is_open else CampaignNotOpen
+
+
+def _answering() -> QuerySet[Campaign]:
+    return Campaign.objects.filter(pk=Slot("campaign", BigIntegerField()), state__in=ANSWERING)
+
+
+SETTLED: dict[str, Any] = {
+    "label_count": F("label_count") + Slot("labels", PositiveIntegerField()),
+    "label_version": F("label_version") + 1,
+    "reserved": budget.moved("reserved", Slot("reserved", budget.money())),
+    "spent": budget.moved("spent", Slot("spent", budget.money())),
+}
+SETTLE = PreparedUpdate(_answering, **SETTLED)
+SETTLE_MORE = PreparedUpdate(lambda: _answering().filter(budget.within_budget(Slot("more", budget.money()))), **SETTLED)
 
 
 # Changing -------------------------------------------------------------------------------------------------------------
