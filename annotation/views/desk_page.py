@@ -1,7 +1,7 @@
 """What the teacher's desk shows now: guidelines to read, a warning, a comparison, or why there is none."""
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import wraps
 from typing import Any
@@ -15,6 +15,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.cache import add_never_cache_headers
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
@@ -192,6 +193,7 @@ def offer_context(
     request: HtmxRequest, desk: Desk, offer: Offer, *, form: AnswerForm | None, taken_back: Label | None
 ) -> dict[str, Any]:
     responses = responses_shown(desk.campaign, offer)
+    controls = controls_key(request, desk) if form is None and taken_back is None else None
     if form is None:
         initial = initial_answer(taken_back, campaign=desk.campaign) if taken_back is not None else {}
         form = AnswerForm(campaign=desk.campaign, response_ids=[response.pk for response in responses], initial=initial)
@@ -200,9 +202,19 @@ def offer_context(
         "offer": offer,
         "form": form,
         "taken_back": taken_back,
+        "controls": controls,
         "has_differences": "differences" in request.GET,
         **comparison_context(desk.campaign, offer.comparison, responses, differences="differences" in request.GET),
     }
+
+
+def controls_key(request: HtmxRequest, desk: Desk) -> Hashable:
+    """All that an empty answer form and the tools around it depend on; None where each offer has its own."""
+    if desk.campaign.answer_mode == Campaign.AnswerMode.RANKING:
+        return None
+    keys = keys_of(desk.user.preferences)
+    asked = (desk.campaign.asks_strength, *map(str, desk.campaign.criteria))
+    return get_language(), desk.campaign.code, asked, tuple(keys.values()), "differences" in request.GET
 
 
 def comparison_context(
