@@ -1,0 +1,86 @@
+"""PostgreSQL killed while a teacher answers, and a planner killed in the middle: nothing is lost, work goes on."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.servers import PostgresServer
+
+pytestmark = [pytest.mark.kill, pytest.mark.slow, pytest.mark.timeout(420), pytest.mark.xdist_group("platform")]
+
+ROOT = Path(__file__).parents[2]
+HEALED_WITHIN = 30.0
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PostgresServer]:
+    """One that keeps what it said it kept, also when killed, and holds a campaign."""
+    folder = Path(tempfile.mkdtemp(prefix="tutelage-restarts-", dir="/tmp"))
+    started = PostgresServer(folder, durable=True)
+    try:
+        started.create()
+        started.start()
+        assert child(started, "make").wait(timeout=180) == 0
+        yield started
+    finally:
+        started.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def child(server: PostgresServer, verb: str) -> "subprocess.Popen[str]":
+    environment = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
+    environment |= {"DATABASE_URL": server.url, "DATA_FOLDER": str(server.folder / "files"), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "tests.flows.labelling", verb],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def numbers(server: PostgresServer, query: str) -> list[int]:
+    with psycopg.connect(server.url.replace("postgres://", "postgresql://")) as connection:
+        return [int(row[0]) for row in connection.execute(query).fetchall()]
+
+
+def test_a_planner_killed_in_the_middle_is_taken_over(server: PostgresServer) -> None:
+    assert child(server, "die").wait(timeout=120) == -signal.SIGKILL
+    killed = time.monotonic()
+    assert numbers(server, "SELECT count(*) FROM activelearning_planlease WHERE holder IS NOT NULL") == [1]
+    assert numbers(server, "SELECT count(*) FROM annotation_offer") == [0]  # all or nothing
+
+    assert child(server, "plan").wait(timeout=120) == 0
+    assert time.monotonic() - killed < HEALED_WITHIN
+    assert numbers(server, "SELECT count(*) FROM annotation_offer") == [20]
+    assert numbers(server, "SELECT count(*) FROM activelearning_planlease WHERE holder IS NOT NULL") == [0]
+
+
+def test_no_accepted_label_is_lost_when_the_database_is_killed(server: PostgresServer) -> None:
+    teacher = child(server, "answer")
+    assert teacher.stdout is not None
+    try:
+        accepted = [int(teacher.stdout.readline()) for _label in range(15)]
+        server.kill()
+        server.start()
+        started = time.monotonic()
+        # A few of these may have been accepted before the kill, not forty: one takes a twentieth of a second at least.
+        accepted += [int(teacher.stdout.readline()) for _label in range(40)]
+        assert time.monotonic() - started < HEALED_WITHIN
+    finally:
+        teacher.kill()
+        teacher.wait()
+    current = numbers(server, "SELECT id FROM annotation_label WHERE state = 'current'")
+    assert set(accepted) <= set(current)
+    assert len(accepted) == len(set(accepted))
+    doubled = "SELECT count(*) FROM (SELECT 1 FROM annotation_label GROUP BY offer_id HAVING count(*) > 1) AS twice"
+    assert numbers(server, doubled) == [0]
