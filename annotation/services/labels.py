@@ -4,35 +4,22 @@ The counters of teacher, member and campaign, the money and the ledger move in t
 """
 
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import (
-    BigIntegerField,
-    Case,
-    DateField,
-    DateTimeField,
-    F,
-    PositiveIntegerField,
-    Q,
-    QuerySet,
-    Value,
-    When,
-)
-from django.db.models.functions import Greatest
+from django.db.models import BigIntegerField, DateTimeField, Q
 from django.utils import timezone
 
-from annotation.models import Campaign, Enrolment, GuidelineVersion, Label, LedgerEntry, Membership, Offer, Teacher
+from annotation.models import Campaign, Enrolment, GuidelineVersion, Label, LedgerEntry, Offer, Teacher
 from annotation.prepared import PreparedUpdate, Slot
 from annotation.services import budget
+from annotation.services.counters import count_label, settle
 from annotation.services.enrolments import advance_enrolment
 from annotation.services.ledger import record_movement
 from annotation.services.rankings import choice_from_ranking
 from annotation.services.refusals import (
     AlreadyLabelled,
-    BudgetSpent,
     CampaignNotOpen,
     InvalidAnswer,
     NotAllowed,
@@ -41,9 +28,6 @@ from annotation.services.refusals import (
     OfferNotHeld,
 )
 from annotation.services.terms import today
-
-ANSWERING = (Campaign.State.OPEN, Campaign.State.PAUSED)
-"""A pause stops offers; what a teacher holds when it comes may still be answered."""
 
 
 @dataclass(frozen=True)
@@ -150,11 +134,11 @@ def record_label(
     )
     _pay(label, offer=offer, price=price)
     day = today(offer.teacher, now=now)
-    _count(offer, labels=1, price=price, day=day)
+    count_label(offer, labels=1, price=price, day=day)
     enrolment.count_label(price, day=day)
     if enrolment.is_learning:
         advance_enrolment(campaign=offer.campaign, enrolment=enrolment)
-    _settle(offer, labels=1, reserved=-reserved, spent=price)
+    settle(offer, labels=1, reserved=-reserved, spent=price)
     return label
 
 
@@ -220,70 +204,6 @@ def _pay(label: Label, *, offer: Offer, price: Decimal, memo: str = "") -> None:
     )
 
 
-def _count(offer: Offer, *, labels: int, price: Decimal, day: date) -> None:
-    """The teacher's counters: their own rows, so that nobody else waits."""
-    if offer.membership_id is not None:
-        COUNT_MEMBER[labels].run(membership=offer.membership_id, day=day)
-    COUNT_ENROLMENT[labels].run(campaign=offer.campaign_id, teacher=offer.teacher_id, day=day, price=price)
-
-
-def _counted(labels: int) -> dict[str, Any]:
-    """A label more, on its day; or one less, taken from the day's count while it is still that day."""
-    day = Slot("day", DateField())
-    count = {"label_count": F("label_count") + labels}
-    if labels > 0:
-        more = F("day_count") + labels
-        day_count = Case(When(day=day, then=more), default=Value(labels), output_field=PositiveIntegerField())
-        return count | {"day_count": day_count, "day": day}
-    fewer = Greatest(F("day_count") + labels, 0, output_field=PositiveIntegerField())
-    return count | {
-        "day_count": Case(When(day=day, then=fewer), default=F("day_count"), output_field=PositiveIntegerField())
-    }
-
-
-COUNT_MEMBER = {
-    labels: PreparedUpdate(
-        lambda: Membership.objects.filter(pk=Slot("membership", BigIntegerField())), **_counted(labels)
-    )
-    for labels in (1, -1)
-}
-COUNT_ENROLMENT = {
-    labels: PreparedUpdate(
-        lambda: Enrolment.objects.filter(
-            campaign=Slot("campaign", BigIntegerField()), teacher=Slot("teacher", BigIntegerField())
-        ),
-        **_counted(labels),
-        earned=budget.moved("earned", Slot("price", budget.money())),
-    )
-    for labels in (1, -1)
-}
-
-
-def _settle(offer: Offer, *, labels: int, reserved: Decimal, spent: Decimal) -> None:
-    """The campaign's counters and money, in one UPDATE, last, if it takes answers and has the money.
-
-    Raises CampaignNotOpen or BudgetSpent, and so undoes the rest.
-    """
-    settle = SETTLE_MORE if reserved + spent > 0 else SETTLE
-    if not settle.run(campaign=offer.campaign_id, labels=labels, reserved=reserved, spent=spent, more=reserved + spent):
-        is_open = Campaign.objects.filter(pk=offer.campaign_id, state__in=ANSWERING).exists()
-        raise BudgetSpent if is_open else CampaignNotOpen
-
-
-def _answering() -> QuerySet[Campaign]:
-    return Campaign.objects.filter(pk=Slot("campaign", BigIntegerField()), state__in=ANSWERING)
-
-
-SETTLED: dict[str, Any] = {
-    "label_count": F("label_count") + Slot("labels", PositiveIntegerField()),
-    "label_version": F("label_version") + 1,
-    "reserved": budget.moved("reserved", Slot("reserved", budget.money())),
-    "spent": budget.moved("spent", Slot("spent", budget.money())),
-}
-SETTLE = PreparedUpdate(_answering, **SETTLED)
-SETTLE_MORE = PreparedUpdate(lambda: _answering().filter(budget.within_budget(Slot("more", budget.money()))), **SETTLED)
-
-
 # Changing -------------------------------------------------------------------------------------------------------------
 
 
@@ -338,7 +258,7 @@ def edit_label(
         cost=label.cost,
         supersedes=label,
     )
-    _settle(offer, labels=0, reserved=Decimal(0), spent=Decimal(0))
+    settle(offer, labels=0, reserved=Decimal(0), spent=Decimal(0))
     return edited
 
 
@@ -394,6 +314,6 @@ def undo_label(*, campaign: Campaign, teacher: Teacher) -> Offer | None:
         "membership__pool", "comparison__conversation", "comparison__a", "comparison__b"
     ).get(pk=label.offer_id)
     _pay(label, offer=offer, price=-label.cost, memo="undone")
-    _count(offer, labels=-1, price=-label.cost, day=today(teacher, now=now))
-    _settle(offer, labels=-1, reserved=offer.cost, spent=-label.cost)
+    count_label(offer, labels=-1, price=-label.cost, day=today(teacher, now=now))
+    settle(offer, labels=-1, reserved=offer.cost, spent=-label.cost)
     return offer
