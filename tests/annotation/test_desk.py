@@ -228,6 +228,7 @@ def test_nonsense_is_refused_and_the_comparison_stays(desk: Client, campaign: Ca
     assert response.context["offer"] == offer
     assert "my reason" in response.content.decode()
     assert "X-Settled" not in response
+    assert response["X-Refused"] == str(offer.code)
 
 
 def test_a_lapsed_offer_whose_answer_is_refused_is_explained(desk: Client, campaign: Campaign) -> None:
