@@ -66,6 +66,17 @@ def fill_buckets(choice: Choice, c: int) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
+def build_roof(choice: Choice, c: int) -> None:
+    """roof[b] = w of the winner at the lower edge of bucket b, a hair above rounding; w falls in the gap."""
+    for b in range(choice.roof.shape[1]):
+        edge = edge_of(b, PER_OCTAVE[2])
+        w = 0.0
+        if choice.groups[c] > 0:
+            w = math.exp(log_w(choice.rho[c, winning_group(choice, c, edge)], edge))
+        choice.roof[c, b] = w * (1.0 + 1e-9)
+
+
+@numba.njit(cache=True, nogil=True)
 def winning_group(choice: Choice, c: int, gap: float) -> int:
     """The two-neighbour rule by breakpoints: no exponential, about one comparison."""
     g = int(choice.bucket[c, bucket_of(gap, PER_OCTAVE[0])])

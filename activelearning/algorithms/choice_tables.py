@@ -10,7 +10,7 @@ from .types import Bools, Floats, Ints
 
 FAST = {"reassoc", "contract", "arcp", "nsz"}  # sums may be reordered; NaN and infinity stay themselves
 TIE = 1e-10
-PER_OCTAVE = 6, 3  # 64 buckets of the gap per octave for breakpoints, 8 for short lists
+PER_OCTAVE = 6, 3, 8  # 64 buckets of the gap per octave for breakpoints, 8 for short lists, 256 for roofs
 LOWEST = -20, 12  # gaps from 2^-20 to 2^12 have buckets of their own; one more at either end
 Q_OCTAVES = -60, 20
 ARENA = 1 << 20
@@ -38,6 +38,7 @@ class Choice(NamedTuple):
     rho: Floats  # (c, k)
     breaks: Floats  # (c, k)
     bucket: Ints  # (c, buckets)
+    roof: Floats  # (c, buckets) w of the best teacher at a bucket's lower edge: none is worth more across its gaps
     head: Ints  # (c, buckets, octaves of q)
     arena: Ints  # (ARENA,); its first entry is the number of entries in use
     judged: Ints  # (j,) sorted keys comparison * k + teacher
@@ -77,6 +78,11 @@ def log_gain(log_wq: float) -> float:
     if log_wq > 30.0:
         return math.log(log_wq)
     return math.log(math.log1p(math.exp(log_wq)))
+
+
+with np.errstate(divide="ignore"):
+    GAIN_ROOF = np.log(np.log1p([edge_of(b + 1, PER_OCTAVE[2]) for b in range(((LOWEST[1] - LOWEST[0]) << 8) + 2)]))
+"""Largest log gain of a w q in each bucket; the first and the last are too wide to use."""
 
 
 @numba.njit(cache=True, nogil=True)

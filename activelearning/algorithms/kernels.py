@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import ThreadpoolController
 
-from .choice_tables import FAST, TIE, Choice
+from .choice_tables import FAST, GAIN_ROOF, PER_OCTAVE, TIE, Choice, bucket_of
 from .teacher_choice import best_value
 from .types import Bools, Floats, Ints, Singles
 
@@ -183,6 +183,26 @@ def revalue(rows: Rows, choice: Choice, i: int) -> None:
 def revalue_all(rows: Rows, choice: Choice, first: int, last: int) -> None:
     for i in range(first, last):
         revalue(rows, choice, i)
+
+
+@numba.njit(cache=True, nogil=True)
+def bound_values(rows: Rows, choice: Choice, first: int, last: int) -> None:
+    """value[i] from q[i], at or above the true one: two tables, no exponential, no logarithm.
+
+    Above by (2 + u tanh(u/2)) / 256 at most, u = rho m of the best teacher, some 1 % for rows worth asking; levels
+    sort out which rows need the true value. With teachers of several costs every value is the true one.
+    """
+    # Taken out of the tuples once: inside the loop each would count a reference, atomically, between the threads.
+    category, gap, q, value, roof = rows.category, rows.gap, rows.q, rows.value, choice.roof
+    room, one_cost, order, lead, log_cost = rows.room, choice.one_cost, choice.order, choice.first, choice.log_cost
+    for i in range(first, last):
+        c, bucket = category[i], 0
+        if one_cost:
+            bucket = bucket_of(roof[c, bucket_of(gap[i], PER_OCTAVE[2])] * q[i], PER_OCTAVE[2])
+        if room[i] > 0 and 0 < bucket < GAIN_ROOF.shape[0] - 1:
+            value[i] = GAIN_ROOF[bucket] - log_cost[order[c, lead[c, 0]]]
+        else:
+            revalue(rows, choice, i)
 
 
 @numba.njit(cache=True, nogil=True)

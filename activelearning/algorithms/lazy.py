@@ -8,7 +8,7 @@ from scipy.linalg import eigvalsh
 
 from .choice_tables import TIE, Choice, log_w
 from .eligibility import NO_PAIRS, check_constraints
-from .kernels import Rows, collect, contest, one_blas_thread, refresh_rows, revalue_all, spread
+from .kernels import Rows, bound_values, collect, contest, one_blas_thread, refresh_rows, spread
 from .running_information import RunningInformation
 from .scoring import bound, measure, score
 from .short_lists import build_lists
@@ -165,7 +165,7 @@ class LazyGreedy:
         self._choice = build_choice(self.teachers, able=able, judged=self._judged, asked=self._asked)
         if not self._choice.one_cost:
             build_lists(self._choice, rows.category, rows.gap, rows.q)
-        spread(revalue_all, len(rows.q), rows, self._choice)
+        spread(bound_values, len(rows.q), rows, self._choice)
         if self.running.has_risen:  # log gain rises no faster than log q
             rows.value[:] += self.running.rise_since(rows.stamp)
         self._start_over()

@@ -5,8 +5,8 @@ import math
 import numba
 import numpy as np
 
-from .breakpoints import best_of_one_cost, build_groups, drop_from_group, winning_group
-from .choice_tables import ARENA, LOWEST, PER_OCTAVE, Q_OCTAVES, UNBUILT, Choice, log_gain, log_w
+from .breakpoints import best_of_one_cost, build_groups, build_roof, drop_from_group, winning_group
+from .choice_tables import ARENA, GAIN_ROOF, LOWEST, PER_OCTAVE, Q_OCTAVES, UNBUILT, Choice, log_gain, log_w
 from .information import log_value, log_weight
 from .short_lists import best_of_list, drop_from_lists
 from .types import Bools, Floats, Ints, Teachers
@@ -30,6 +30,7 @@ def build_choice(teachers: Teachers, *, able: Bools, judged: Ints, asked: Ints) 
         rho=np.zeros((c, k)),
         breaks=np.zeros((c, k)),
         bucket=np.zeros((c, (octaves << PER_OCTAVE[0]) + 2), dtype=np.int64),
+        roof=np.zeros((c, len(GAIN_ROOF))),
         head=np.full(
             (1, 1, 1) if one_cost else (c, (octaves << PER_OCTAVE[1]) + 2, Q_OCTAVES[1] - Q_OCTAVES[0]), UNBUILT
         ),
@@ -39,6 +40,8 @@ def build_choice(teachers: Teachers, *, able: Bools, judged: Ints, asked: Ints) 
     )
     for category in range(c):
         build_groups(choice, category)
+        if one_cost:
+            build_roof(choice, category)
     return choice
 
 

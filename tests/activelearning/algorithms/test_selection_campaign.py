@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from activelearning.algorithms.information import fisher_information, label_weight, planned_information, uncertainties
+from activelearning.algorithms.kernels import bound_values, revalue_all
 from activelearning.algorithms.lazy import LazyGreedy
 from activelearning.algorithms.running_information import RunningInformation
 from activelearning.algorithms.types import Floats, Pick, Pool, Teachers
@@ -83,6 +84,22 @@ def test_every_row_keeps_a_bound_at_or_above_its_true_q() -> None:
         assert np.all(rows.q >= q * (1 - 1e-10))
         now = rows.exact & (rows.stamp == greedy.running.log.now)
         np.testing.assert_allclose(rows.q[now], q[now], rtol=1e-9)
+
+
+def test_values_from_the_tables_lie_at_or_just_above_the_true_ones() -> None:
+    pool, teachers, theta, h = campaign(21, m=5000)
+    greedy = LazyGreedy(pool, teachers, theta=theta, information=h)
+    greedy.picks(30)
+    rows, choice = greedy.rows, greedy._choice
+    bound_values(rows, choice, 0, len(pool))
+    high = rows.value.copy()
+    revalue_all(rows, choice, 0, len(pool))
+    told = np.isfinite(rows.value)
+    assert told.sum() > 4000
+    assert np.all(high[told] >= rows.value[told])
+    free = told & ~rows.flagged  # where the best teacher has judged, the table is further off
+    steepest = teachers.rationality.max() * rows.gap[free]
+    assert np.all((high - rows.value)[free] <= (2.0 + steepest) / 256 + 1e-8)
 
 
 def test_added_comparisons_are_chosen_among_at_once() -> None:
