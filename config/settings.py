@@ -126,9 +126,11 @@ ACCOUNT_LOGIN_BY_CODE_ENABLED = True
 ACCOUNT_LOGOUT_REDIRECT_URL = "account_login"
 ACCOUNT_ADAPTER = "annotation.accounts.AccountAdapter"
 ACCOUNT_SESSION_REMEMBER = True
-# A hall of teachers behind one address signs in within a minute; guesses stay as slow as allauth makes them.
-ACCOUNT_RATE_LIMITS = {"login": "300/m/ip"}
-ACCOUNT_RATE_LIMITS = {"panel": "120/m/ip"}  # beside allauth's own: each new participant is an account
+ACCOUNT_RATE_LIMITS = {
+    # A hall of teachers behind one address signs in within a minute; guesses stay as slow as allauth makes them.
+    "login": "300/m/ip",
+    "panel": "120/m/ip",  # each new participant is an account
+}
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 ALLAUTH_TRUSTED_PROXY_COUNT = ENV.proxies
 SOCIALACCOUNT_PROVIDERS = (

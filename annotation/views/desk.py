@@ -108,7 +108,8 @@ def tell(request: HtmxRequest, desk: Desk) -> HttpResponse:
     """A message to the admins, about the comparison in view or about none; and their answers."""
     form = MessageForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
-        offer = Offer.objects.filter(teacher=desk.teacher, code=form.cleaned_data["offer"]).first()
+        own = Offer.objects.filter(campaign=desk.campaign, teacher=desk.teacher)
+        offer = own.filter(code=form.cleaned_data["offer"]).first()
         Message.objects.create(
             campaign=desk.campaign, teacher=desk.teacher, offer=offer, text=form.cleaned_data["text"]
         )
