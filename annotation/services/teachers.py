@@ -9,7 +9,6 @@ from django.utils import timezone
 from annotation.models import Campaign, Enrolment, Membership, Teacher
 from annotation.services.terms import PRESENCE
 
-
 SHOWN = 4
 COUNTED = 1000
 
