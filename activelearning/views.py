@@ -2,19 +2,15 @@
 
 import hashlib
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
 from celery import current_app
-from django.contrib.auth.models import AnonymousUser
-from django.contrib.auth.views import redirect_to_login
 from django.core.cache import cache
 from django.core.paginator import Paginator
-from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
-from django_htmx.middleware import HtmxDetails
 
 from activelearning.forms import OutlookForm
 from activelearning.models import Estimate, OfferReason, Plan
@@ -23,9 +19,9 @@ from activelearning.portraits import read_agreement, read_portrait, read_portrai
 from activelearning.progress import read_features, read_summary, read_work
 from activelearning.reasons import find_offers, read_history, read_runners_up
 from activelearning.services import ask_to_replay
-from annotation.access import campaign_for
-from annotation.models import Campaign, Comparison, Offer, User
+from annotation.models import Campaign, Comparison, Offer
 from annotation.rendering import render_sides
+from annotation.views.pages import HtmxRequest, staff_page
 
 PAGE = 50
 SUMMARY_SECONDS = 3
@@ -33,32 +29,6 @@ AGREEMENT_SECONDS = 30
 """Resampling takes its time: agreement is measured at most so often."""
 PICTURE_SECONDS = 10
 """Pictures of a campaign at work are drawn at most so often, however many look."""
-
-
-class HtmxRequest(HttpRequest):
-    htmx: HtmxDetails
-    user: User | AnonymousUser
-
-
-View = Callable[..., HttpResponseBase]
-
-
-def staff_page(*methods: str) -> Callable[[View], View]:
-    """Sign-in, then a role in the campaign, and only then the method: a stranger learns nothing."""
-
-    def wrap(view: View) -> View:
-        @wraps(view)
-        def answer(request: HtmxRequest, code: UUID, **arguments: Any) -> HttpResponseBase:
-            if not isinstance(request.user, User):
-                return redirect_to_login(request.get_full_path())
-            campaign = campaign_for(request.user, code=code)
-            if request.method not in methods:
-                return HttpResponseNotAllowed(methods)
-            return view(request, campaign, **arguments)
-
-        return answer
-
-    return wrap
 
 
 def page_or_fragment(request: HtmxRequest, name: str, context: dict[str, Any]) -> HttpResponse:

@@ -1,49 +1,16 @@
-"""What every researcher's page has in common: who may see it, and which campaign it speaks of."""
+"""What every researcher's page has in common: who may see it, and how its pictures are answered."""
 
-from collections.abc import Callable
-from functools import wraps
-from typing import Any
-from uuid import UUID
+from functools import partial
 
-from django.contrib.auth.models import AnonymousUser
-from django.contrib.auth.views import redirect_to_login
-from django.http import HttpRequest, HttpResponse, HttpResponseBase, HttpResponseNotAllowed
-from django_htmx.middleware import HtmxDetails
+from django.http import HttpRequest, HttpResponse
 
-from annotation.access import campaign_for
-from annotation.models import Role, User
+from annotation.models import Role
+from annotation.views.pages import PageRequest, staff_page
 
+__all__ = ["PageRequest", "research_page", "svg", "theme_of"]
 
-class HtmxRequest(HttpRequest):
-    htmx: HtmxDetails
-    user: User | AnonymousUser
-
-
-class PageRequest(HtmxRequest):
-    """A request of somebody who is signed in."""
-
-    user: User
-
-
-View = Callable[..., HttpResponseBase]
-
-
-def research_page(*methods: str) -> Callable[[View], View]:
-    """Sign-in, then the researcher's role in the campaign, and only then the method: a stranger learns nothing."""
-
-    def wrap(view: View) -> View:
-        @wraps(view)
-        def answer(request: HtmxRequest, code: UUID, **arguments: Any) -> HttpResponseBase:
-            if not isinstance(request.user, User):
-                return redirect_to_login(request.get_full_path())
-            campaign = campaign_for(request.user, code=code, role=Role.Name.RESEARCHER)
-            if request.method not in methods:
-                return HttpResponseNotAllowed(methods)
-            return view(request, campaign, **arguments)
-
-        return answer
-
-    return wrap
+research_page = partial(staff_page, role=Role.Name.RESEARCHER)
+"""A page of one campaign, for its researchers and admins."""
 
 
 def theme_of(request: HttpRequest) -> str:
