@@ -60,7 +60,8 @@ class Watch(TrainerCallback):
             wants_save = True
         if wants_stop:
             control.should_training_stop = True
-        if wants_save or wants_stop:
+        # Not after the last step: a Trainer that resumes from there takes one step too many, and the model comes next.
+        if (wants_save or wants_stop) and state.global_step < state.max_steps:
             control.should_save = True
             self._saved = time.monotonic()
 
