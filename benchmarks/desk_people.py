@@ -115,7 +115,8 @@ class Desks:
                 """
                 WITH made AS (
                     INSERT INTO annotation_conversation
-                        (campaign_id, digest, messages, category, language, source, external_id, is_held_out, created_at)
+                        (campaign_id, digest, messages, category, language, source, external_id, is_held_out,
+                         created_at)
                     SELECT %s, 'filling-' || n, '[{"role": "user", "content": "Filling"}]', '', '', '', '', false, now()
                     FROM generate_series(1, %s) n RETURNING id
                 )
