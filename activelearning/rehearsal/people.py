@@ -9,8 +9,9 @@ from django.contrib.auth.hashers import make_password
 from django.db import transaction
 from django.db.models import Count
 
-from activelearning.rehearsal.truth import Truth, judged_by, shown_choice
+from activelearning.rehearsal.truth import Truth, judged_by
 from annotation.models import Campaign, Comparison, Membership, Pool, RecordedJudgement, Teacher, User
+from annotation.services.judgements import shown_choice
 
 
 @dataclass(frozen=True)

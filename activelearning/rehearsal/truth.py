@@ -8,6 +8,7 @@ import numpy as np
 
 from activelearning.algorithms.types import Floats, Ints
 from annotation.models import Campaign, Comparison, Label, RecordedJudgement
+from annotation.services.judgements import shown_choice
 
 RECORDED_MARGIN = 2.0
 """Log odds that a teacher of rationality 1 repeats a recorded choice: 88 in 100."""
@@ -30,13 +31,6 @@ class Truth:
             return str(Label.Choice.TIE)
         prefers_a = rng.random() < 1 / (1 + math.exp(-max(-500.0, min(500.0, rationality * margin))))
         return shown_choice(1.0 if prefers_a else 0.0, b_first=b_first)
-
-
-def shown_choice(outcome: float, *, b_first: bool) -> str:
-    """The choice on the page for an outcome of the pair: the inverse of `outcome_of`."""
-    if outcome == 0.5:
-        return str(Label.Choice.TIE)
-    return str(Label.Choice.FIRST if (outcome > 0.5) != b_first else Label.Choice.SECOND)
 
 
 def recorded_truth(campaign: Campaign) -> Truth:
