@@ -1,6 +1,7 @@
 """Frozen label sets, training runs as state machines in rows, and the policies they leave."""
 
 import uuid
+from typing import TYPE_CHECKING
 
 from django.conf import settings
 from django.db import models
@@ -9,6 +10,9 @@ from django.utils.translation import gettext_lazy as _
 
 from activelearning.models import Estimate
 from annotation.models import Campaign
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
 
 
 class LabelSet(models.Model):
@@ -83,6 +87,42 @@ class Work(models.Model):
         return self.state in self.FINISHED
 
 
+class Method(models.TextChoices):
+    """How a policy is made: the name that people read, and a sentence that says what it does."""
+
+    RERANK = "rerank", _("Rerank")
+    PESSIMISTIC_DPO = "pessimistic_dpo", _("Pessimistic DPO")
+    RSO = "rso", _("Gibbs (RSO, then DPO)")
+    POLICY_GRADIENT = "policy_gradient", _("Policy gradient")
+    DPO = "dpo", _("Plain DPO")
+    BEST_OF_N = "best_of_n", _("Plain best of n")
+
+    @property
+    def sentence(self) -> "_StrPromise":
+        return SENTENCES[self]
+
+
+SENTENCES: "dict[str, _StrPromise]" = {
+    Method.RERANK: _(
+        "Picks, for every conversation, the given response with the highest lower bound: no language model, no GPU."
+    ),
+    Method.PESSIMISTIC_DPO: _(
+        "Fine-tunes a language model on the preferences, and takes each response's uncertainty off its logit."
+    ),
+    Method.RSO: _(
+        "Samples responses, keeps them by chance the more often the higher their lower bound, and fits a model to "
+        "those that are kept."
+    ),
+    Method.POLICY_GRADIENT: _(
+        "Lets a language model write, and moves it towards what it wrote with the higher lower bound."
+    ),
+    Method.DPO: _("Fine-tunes a language model on the preferences as they are, to compare with."),
+    Method.BEST_OF_N: _(
+        "Lets the base model answer several times and takes the answer with the highest mean, to compare with."
+    ),
+}
+
+
 class Run(Work):
     """One training run."""
 
@@ -96,7 +136,7 @@ class Run(Work):
     """The policy that this one starts from, if any."""
     config = models.JSONField()
     """training.algorithms.config.TrainingConfig as JSON, frozen."""
-    method = models.CharField(max_length=32)
+    method = models.CharField(max_length=32, choices=Method)
     is_forced = models.BooleanField(default=False)
     """Trained although the design was deficient: somebody said so."""
     trigger = models.CharField(max_length=64, default="by hand")

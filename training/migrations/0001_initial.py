@@ -122,7 +122,7 @@ class Migration(migrations.Migration):
                 ('started_at', models.DateTimeField(blank=True, null=True)),
                 ('finished_at', models.DateTimeField(blank=True, null=True)),
                 ('config', models.JSONField()),
-                ('method', models.CharField(max_length=32)),
+                ('method', models.CharField(choices=[('rerank', 'Rerank'), ('pessimistic_dpo', 'Pessimistic DPO'), ('rso', 'Gibbs (RSO, then DPO)'), ('policy_gradient', 'Policy gradient'), ('dpo', 'Plain DPO'), ('best_of_n', 'Plain best of n')], max_length=32)),
                 ('is_forced', models.BooleanField(default=False)),
                 ('trigger', models.CharField(default='by hand', max_length=64)),
                 ('campaign', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='runs', to='annotation.campaign')),

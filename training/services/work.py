@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
+from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
+from annotation.services.notices import post_notice
 from training.models import Generation, Run, Work
 
 KINDS: dict[str, type[Run] | type[Generation]] = {"run": Run, "generation": Generation}
@@ -17,6 +20,8 @@ STALE = timedelta(seconds=20)
 """A holder that has not written for so long is taken for dead."""
 ATTEMPTS = 3
 """Deaths without any progress between them before the work is given up."""
+ENDS: dict[str, str] = {Work.State.DONE: "run_finished", Work.State.FAILED: "run_failed"}
+"""Kinds of notice. A cancelled run tells nothing: somebody asked for that."""
 
 
 def claim(work: Work) -> uuid.UUID | None:
@@ -61,12 +66,31 @@ def release(work: Work, *, holder: uuid.UUID) -> bool:
     return bool(_held(work, holder).update(state=Work.State.WAITING, holder=None, heartbeat=None))
 
 
+@transaction.atomic
 def finish(work: Work, *, holder: uuid.UUID, state: str, reason: str = "") -> bool:
-    """End it, by its holder only."""
-    return bool(
-        _held(work, holder).update(
-            state=state, reason=reason, holder=None, heartbeat=None, stage="", finished_at=timezone.now()
-        )
+    """End it, by its holder only; the staff hears of a run's end, and so does every webhook that asked."""
+    is_mine = _held(work, holder).update(
+        state=state, reason=reason, holder=None, heartbeat=None, stage="", finished_at=timezone.now()
+    )
+    if is_mine and isinstance(work, Run) and state in ENDS:
+        _tell_end(work, holder=holder, state=state, reason=reason)
+    return bool(is_mine)
+
+
+def _tell_end(run: Run, *, holder: uuid.UUID, state: str, reason: str) -> None:
+    """A run that is resumed has another holder, so that its next end is told as well."""
+    method, began = run.get_method_display(), f"{run.created_at:%Y-%m-%d %H:%M}"
+    text = (
+        _("The run “%(method)s” of %(began)s is done: its policy can be seen and downloaded.")
+        if state == Work.State.DONE
+        else _("The run “%(method)s” of %(began)s failed. %(reason)s")
+    )
+    post_notice(
+        campaign=run.campaign,
+        kind=ENDS[state],
+        text=text % {"method": method, "began": began, "reason": reason},
+        key=f"run ended {holder}",
+        facts={"run": str(run.code), "method": run.method, "reason": reason},
     )
 
 
