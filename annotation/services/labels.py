@@ -3,7 +3,7 @@
 The counters of teacher, member and campaign, the money and the ledger move in the label's own transaction.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -47,27 +47,44 @@ class Answer:
         )
 
 
-def _read_answer(
-    offer: Offer,
-    *,
-    choice: str,
-    strength: int | None,
-    criteria: dict[str, str] | None,
-    ranking: list[list[int]] | None,
-    reason: str,
-    is_flagged: bool,
-) -> Answer:
-    """The answer, checked against the question. Raises InvalidAnswer."""
-    if ranking is not None:
-        choice = choice_from_ranking(offer, ranking)
+def _checked(answer: Answer, *, offer: Offer) -> Answer:
+    """The answer, if it fits the question. Raises InvalidAnswer."""
+    choice, strength = answer.choice, answer.strength
+    if answer.ranking is not None:
+        choice = choice_from_ranking(offer, answer.ranking)
     choices = set(Label.Choice.values)
-    if choice not in choices or not set((criteria or {}).values()) <= choices:
+    if choice not in choices or not set(answer.criteria.values()) <= choices:
         raise InvalidAnswer
     if strength is not None and strength not in (1, 2, 3):
         raise InvalidAnswer
     if choice in (Label.Choice.TIE, Label.Choice.BOTH_BAD):
         strength = None
-    return Answer(choice, strength, dict(criteria or {}), ranking, reason, is_flagged)
+    return replace(answer, choice=choice, strength=strength)
+
+
+def _store_label(
+    offer: Offer,
+    answer: Answer,
+    *,
+    guidelines_id: int | None,
+    seconds: float,
+    cost: Decimal,
+    supersedes: Label | None = None,
+) -> Label:
+    """The row of an answer: an answer's fields are those of the label, the rest is the offer's."""
+    return Label.objects.create(
+        campaign_id=offer.campaign_id,
+        offer=offer,
+        comparison_id=offer.comparison_id,
+        teacher_id=offer.teacher_id,
+        arm=offer.arm,
+        b_first=offer.b_first,
+        guidelines_id=guidelines_id,
+        seconds=seconds,
+        cost=cost,
+        supersedes=supersedes,
+        **vars(answer),
+    )
 
 
 # Answering ------------------------------------------------------------------------------------------------------------
@@ -94,15 +111,7 @@ def record_label(
 
     Raises OfferLapsed, OfferNotHeld, AlreadyLabelled, BudgetSpent, CampaignNotOpen, InvalidAnswer.
     """
-    answer = _read_answer(
-        offer,
-        choice=choice,
-        strength=strength,
-        criteria=criteria,
-        ranking=ranking,
-        reason=reason,
-        is_flagged=is_flagged,
-    )
+    answer = _checked(Answer(choice, strength, dict(criteria or {}), ranking, reason, is_flagged), offer=offer)
     now = timezone.now()
     reserved = _take(offer, now=now)
     if reserved is None:
@@ -115,23 +124,8 @@ def record_label(
         )
     seconds = (now - (offer.held_at or now)).total_seconds()
     price = budget.price_of(offer.membership, reserved=offer.cost, seconds=seconds)
-    label = Label.objects.create(
-        campaign_id=offer.campaign_id,
-        offer=offer,
-        comparison_id=offer.comparison_id,
-        teacher_id=offer.teacher_id,
-        guidelines_id=guidelines.pk if guidelines is not None else enrolment.read_version_id,
-        arm=offer.arm,
-        b_first=offer.b_first,
-        choice=answer.choice,
-        strength=answer.strength,
-        criteria=answer.criteria,
-        ranking=answer.ranking,
-        reason=answer.reason,
-        is_flagged=answer.is_flagged,
-        seconds=seconds,
-        cost=price,
-    )
+    read_id = guidelines.pk if guidelines is not None else enrolment.read_version_id
+    label = _store_label(offer, answer, guidelines_id=read_id, seconds=seconds, cost=price)
     _pay(label, offer=offer, price=price)
     day = today(offer.teacher, now=now)
     count_label(offer, labels=1, price=price, day=day)
@@ -225,38 +219,16 @@ def edit_label(
     answered a lesson, CampaignNotOpen, InvalidAnswer.
     """
     offer = Offer.objects.select_for_update().get(pk=label.offer_id)  # before the label, as everywhere: see undo_label
-    answer = _read_answer(
-        offer,
-        choice=choice,
-        strength=strength,
-        criteria=criteria,
-        ranking=ranking,
-        reason=reason,
-        is_flagged=is_flagged,
-    )
+    answer = _checked(Answer(choice, strength, dict(criteria or {}), ranking, reason, is_flagged), offer=offer)
     if not _may_change(label):
         raise NotAllowed
     if not Label.objects.filter(pk=label.pk, state=Label.State.CURRENT).update(
         state=Label.State.SUPERSEDED, changed_at=timezone.now()
     ):
         return _known_edit(label, answer)
-    edited = Label.objects.create(
-        campaign_id=label.campaign_id,
-        offer=offer,
-        comparison_id=label.comparison_id,
-        teacher_id=label.teacher_id,
-        guidelines_id=guidelines.pk if guidelines is not None else label.guidelines_id,
-        arm=label.arm,
-        b_first=label.b_first,
-        choice=answer.choice,
-        strength=answer.strength,
-        criteria=answer.criteria,
-        ranking=answer.ranking,
-        reason=answer.reason,
-        is_flagged=answer.is_flagged,
-        seconds=label.seconds,
-        cost=label.cost,
-        supersedes=label,
+    read_id = guidelines.pk if guidelines is not None else label.guidelines_id
+    edited = _store_label(
+        offer, answer, guidelines_id=read_id, seconds=label.seconds, cost=label.cost, supersedes=label
     )
     settle(offer, labels=0, reserved=Decimal(0), spent=Decimal(0))
     return edited
