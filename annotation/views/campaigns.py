@@ -7,7 +7,7 @@ from django.utils.translation import gettext as _
 
 from annotation.access import visible_campaigns
 from annotation.forms.campaigns import CloneForm, GuidelinesForm, NewCampaignForm, SettingsForm
-from annotation.models import Campaign, Message, Offer, Role
+from annotation.models import Campaign, Message, Offer, Role, User
 from annotation.rendering import render_text
 from annotation.services.campaigns import (
     archive_campaign,
@@ -23,7 +23,7 @@ from annotation.services.deletion import delete_campaign, preview_deletion
 from annotation.services.teachers import present_now
 from annotation.tasks import ask_for_replan
 from annotation.views.keyset import read_key
-from annotation.views.pages import PageRequest, may_own, owner_page, signed_in_page, staff_page, told
+from annotation.views.pages import PageRequest, anybody, find_owner, may_own, page_of, staff_page, told
 
 PAGE = 50
 VERBS = {
@@ -34,22 +34,22 @@ VERBS = {
 }
 
 
-@signed_in_page("GET")
-def campaigns(request: PageRequest) -> HttpResponse:
+@page_of(anybody, "GET")
+def campaigns(request: PageRequest, user: User) -> HttpResponse:
     """Every campaign that the user helps to run, newest first, keyset by id."""
-    found = visible_campaigns(request.user).order_by("-id")
+    found = visible_campaigns(user).order_by("-id")
     if before := read_key(request, "before"):
         found = found.filter(pk__lt=before)
     page = list(found[: PAGE + 1])
-    context = {"campaigns": page[:PAGE], "has_more": len(page) > PAGE, "may_own": may_own(request.user)}
+    context = {"campaigns": page[:PAGE], "has_more": len(page) > PAGE, "may_own": may_own(user)}
     return render(request, "annotation/campaigns.html", context)
 
 
-@owner_page("GET", "POST")
-def campaign_create(request: PageRequest) -> HttpResponse:
-    form = NewCampaignForm(request.POST or None, user=request.user)
+@page_of(find_owner, "GET", "POST")
+def campaign_create(request: PageRequest, user: User) -> HttpResponse:
+    form = NewCampaignForm(request.POST or None, user=user)
     if request.method == "POST" and form.is_valid():
-        campaign = create_campaign(user=request.user, **form.cleaned_data)
+        campaign = create_campaign(user=user, **form.cleaned_data)
         messages.success(request, _("The campaign is there, as a draft. Import conversations next."))
         return redirect("campaign", code=campaign.code)
     return render(request, "annotation/campaign_create.html", {"form": form})

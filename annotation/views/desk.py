@@ -16,7 +16,8 @@ from annotation.services.labels import record_label, undo_label
 from annotation.services.offers import skip_offer
 from annotation.services.refusals import Refusal
 from annotation.tasks import ask_for_replan
-from annotation.views.desk_page import Desk, HtmxRequest, comparison_context, desk_view, responses_shown, show_desk
+from annotation.views.desk_page import Desk, comparison_context, desk_view, responses_shown, show_desk
+from annotation.views.pages import HtmxRequest
 
 
 @desk_view("GET")

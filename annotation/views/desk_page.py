@@ -7,18 +7,16 @@ from functools import wraps
 from typing import Any
 from uuid import UUID
 
-from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.views import redirect_to_login
 from django.db import transaction
 from django.db.models import BigIntegerField
-from django.http import HttpRequest, HttpResponse, HttpResponseNotAllowed
+from django.http import HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.cache import add_never_cache_headers
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 from django_htmx.http import HttpResponseClientRedirect
-from django_htmx.middleware import HtmxDetails
 
 from annotation.access import enrolment_for, teacher_for
 from annotation.differences import mark_differences
@@ -41,14 +39,10 @@ from annotation.services.offers import claim_offer, skip_offer
 from annotation.services.terms import reason_to_rest, record_presence
 from annotation.shortcuts import SHORTCUTS, keys_of
 from annotation.tasks import ask_for_replan
+from annotation.views.pages import HtmxRequest
 
 MOST_DECLINED = 20
 """Offers of declined categories that one page view passes over."""
-
-
-class HtmxRequest(HttpRequest):
-    htmx: HtmxDetails
-    user: User | AnonymousUser
 
 
 @dataclass

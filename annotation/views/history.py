@@ -15,8 +15,9 @@ from annotation.models import Label, Membership, Offer
 from annotation.services.labels import edit_label
 from annotation.services.refusals import Refusal
 from annotation.tasks import ask_for_replan
-from annotation.views.desk_page import Desk, HtmxRequest, comparison_context, desk_view, responses_shown
+from annotation.views.desk_page import Desk, comparison_context, desk_view, responses_shown
 from annotation.views.keyset import read_key
+from annotation.views.pages import HtmxRequest
 
 PAGE = 30
 SESSION_GAP = timedelta(minutes=30)

@@ -14,8 +14,9 @@ from annotation.services.offers import skip_offer
 from annotation.services.refusals import Refusal
 from annotation.shortcuts import SHORTCUTS
 from annotation.views.desk import posted_offer
-from annotation.views.desk_page import Desk, HtmxRequest, desk_view, show_desk
+from annotation.views.desk_page import Desk, desk_view, show_desk
 from annotation.views.keyset import is_key
+from annotation.views.pages import HtmxRequest
 
 
 @desk_view("POST")

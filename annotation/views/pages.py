@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from functools import wraps
 from typing import Any
-from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth.models import AnonymousUser
@@ -30,60 +29,6 @@ class PageRequest(HtmxRequest):
 View = Callable[..., HttpResponseBase]
 
 
-def staff_page(*methods: str, role: str | None = None) -> Callable[[View], View]:
-    """A page of one campaign, for whoever has the role in it; None asks for any. A stranger learns nothing."""
-
-    def wrap(view: View) -> View:
-        @wraps(view)
-        def answer(request: HtmxRequest, code: UUID, **arguments: Any) -> HttpResponseBase:
-            if not isinstance(request.user, User):
-                return redirect_to_login(request.get_full_path())
-            campaign = campaign_for(request.user, code=code, role=role)
-            if request.method not in methods:
-                return HttpResponseNotAllowed(methods)
-            return view(request, campaign, **arguments)
-
-        return answer
-
-    return wrap
-
-
-def signed_in_page(*methods: str) -> Callable[[View], View]:
-    """A page for whoever is signed in."""
-
-    def wrap(view: View) -> View:
-        @wraps(view)
-        def answer(request: HtmxRequest, **arguments: Any) -> HttpResponseBase:
-            if not isinstance(request.user, User):
-                return redirect_to_login(request.get_full_path())
-            if request.method not in methods:
-                return HttpResponseNotAllowed(methods)
-            return view(request, **arguments)
-
-        return answer
-
-    return wrap
-
-
-def owner_page(*methods: str) -> Callable[[View], View]:
-    """A page beside the campaigns, such as the pools: for superusers and for admins of any campaign."""
-
-    def wrap(view: View) -> View:
-        @wraps(view)
-        def answer(request: HtmxRequest, **arguments: Any) -> HttpResponseBase:
-            if not isinstance(request.user, User):
-                return redirect_to_login(request.get_full_path())
-            if not may_own(request.user):
-                raise Http404
-            if request.method not in methods:
-                return HttpResponseNotAllowed(methods)
-            return view(request, **arguments)
-
-        return answer
-
-    return wrap
-
-
 def page_of(find: Callable[..., object], *methods: str, key: str = "") -> Callable[[View], View]:
     """A page of something that is found for the user by its key in the address, before the method is looked at.
 
@@ -103,6 +48,23 @@ def page_of(find: Callable[..., object], *methods: str, key: str = "") -> Callab
         return answer
 
     return wrap
+
+
+def staff_page(*methods: str, role: str | None = None) -> Callable[[View], View]:
+    """A page of one campaign, for whoever has the role in it; None asks for any. A stranger learns nothing."""
+    return page_of(lambda user, code: campaign_for(user, code=code, role=role), *methods, key="code")
+
+
+def anybody(user: User) -> User:
+    """Finds whoever is signed in: for `page_of`."""
+    return user
+
+
+def find_owner(user: User) -> User:
+    """Oneself, if one may make campaigns and pools, for the pages beside the campaigns. Raises Http404."""
+    if not may_own(user):
+        raise Http404
+    return user
 
 
 def may_own(user: User) -> bool:

@@ -24,7 +24,7 @@ from annotation.services.pools import (
 )
 from annotation.tasks import ask_for_replan
 from annotation.views.keyset import oldest_first, read_ticked
-from annotation.views.pages import PageRequest, owner_page, page_of, told
+from annotation.views.pages import PageRequest, find_owner, page_of, told
 
 PAGE = 50
 MEMBER_VERBS = {"suspend": suspend_members, "depart": depart_members, "readmit": readmit_members}
@@ -35,14 +35,14 @@ def find_pool(user: User, pk: int) -> Pool:
     return get_object_or_404(visible_pools(user), pk=pk)
 
 
-@owner_page("GET", "POST")
-def pools(request: PageRequest) -> HttpResponse:
+@page_of(find_owner, "GET", "POST")
+def pools(request: PageRequest, user: User) -> HttpResponse:
     form = PoolForm(request.POST or None)
     if request.method == "POST" and form.is_valid():
         made: list[Pool] = []
-        if told(request, lambda: made.append(create_pool(user=request.user, **form.cleaned_data)), ""):
+        if told(request, lambda: made.append(create_pool(user=user, **form.cleaned_data)), ""):
             return redirect("pool", pool=made[0].pk)
-    context = {"pools": visible_pools(request.user).order_by("name")[:PAGE], "form": form}
+    context = {"pools": visible_pools(user).order_by("name")[:PAGE], "form": form}
     return render(request, "annotation/pools.html", context)
 
 
