@@ -41,6 +41,7 @@ urlpatterns: list[URLPattern] = [
     path("desk/<uuid:code>/messages/", desk.tell, name="desk_messages"),
     path("desk/<uuid:code>/guidelines/", desk.guidelines, name="desk_guidelines"),
     path("desk/<uuid:code>/guidelines/read/", onboarding.confirm_guidelines, name="desk_read"),
+    path("desk/<uuid:code>/terms/", onboarding.accept_terms, name="desk_terms"),
     path("desk/<uuid:code>/warning/", onboarding.answer_warning, name="desk_warning"),
     path("desk/<uuid:code>/hide/", onboarding.hide_texts, name="desk_hide"),
     path("desk/<uuid:code>/shortcuts/", onboarding.shortcuts, name="desk_shortcuts"),

@@ -107,7 +107,9 @@ def make_campaign(*, comparisons: int) -> int:
         for n, conversation in enumerate(conversations)
     )
     teachers = Teacher.objects.bulk_create(Teacher(kind="simulated", pseudonym=f"teacher-{n}") for n in range(TEACHERS))
-    Membership.objects.bulk_create(Membership(pool=pools[n % 2], teacher=teacher) for n, teacher in enumerate(teachers))
+    Membership.objects.bulk_create(
+        Membership(pool=pools[n % 2], teacher=teacher, accepted_terms=1) for n, teacher in enumerate(teachers)
+    )
     return campaign.pk
 
 

@@ -69,7 +69,9 @@ RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "terms": (TEACHER, GP),
     # The desk
     **dict.fromkeys(("desk", "desk_next", "desk_guidelines", "desk_history", "desk_summary"), (TEACHER, G)),
-    **dict.fromkeys(("desk_answer", "desk_skip", "desk_undo", "desk_read", "desk_warning", "desk_hide"), (TEACHER, P)),
+    **dict.fromkeys(
+        ("desk_answer", "desk_skip", "desk_undo", "desk_read", "desk_terms", "desk_warning", "desk_hide"), (TEACHER, P)
+    ),
     **dict.fromkeys(("desk_messages", "desk_shortcuts", "desk_label"), (TEACHER, GP)),
     # Campaigns
     "campaign_create": (OWNERS, GP),

@@ -22,7 +22,7 @@ from annotation.prepared import PreparedSelect, PreparedUpdate, Slot
 from annotation.services import budget
 from annotation.services.enrolments import advance_enrolment, next_lesson, wants_gold
 from annotation.services.refusals import BudgetSpent, CampaignNotOpen, OfferNotHeld
-from annotation.services.terms import has_room
+from annotation.services.terms import has_consented, has_room
 
 CLAIM_TRIES = 5
 BATCH = 500
@@ -170,8 +170,8 @@ def claim_offer(*, campaign: Campaign, teacher: Teacher, enrolment: Enrolment | 
     """What to put before the teacher: the offer already held, else a lesson that is due, else the queue's head.
 
     A held offer comes back with the lease that it has; one past its end, which nobody swept yet, gets a new lease. None
-    where nothing waits: `terms.reason_to_rest` says why. Costs the same with ten comparisons and with a million.
-    Whoever has just read the enrolment passes it on.
+    where nothing waits: `terms.unread_terms` and `terms.reason_to_rest` say why. Costs the same with ten comparisons
+    and with a million. Whoever has just read the enrolment passes it on.
     """
     if not campaign.is_open or teacher.withdrawn_at is not None:
         return None
@@ -187,6 +187,8 @@ def claim_offer(*, campaign: Campaign, teacher: Teacher, enrolment: Enrolment | 
         if head.membership is not None and head.membership.status != Membership.Status.ACTIVE:
             withdraw_offers(offers=[head], also_held=True)  # queued in the moment of the suspension
             continue
+        if not has_consented(head.membership, teacher=teacher):
+            return None  # what is queued or held stays; `terms.unread_terms` says what is to be read first
         if head.state == Offer.State.HELD and head.held_until is not None and head.held_until > timezone.now():
             return head
         if not has_room(head.membership, teacher=teacher):

@@ -69,10 +69,6 @@ def consent(*, membership: Membership, version: int) -> Membership:
     return membership
 
 
-def has_consented(membership: Membership) -> bool:
-    return membership.accepted_terms >= membership.pool.terms_version
-
-
 def suspend_members(*, memberships: Iterable[Membership], user: User | None, reason: str = "") -> int:
     """No more offers until they are let back. What waits for them goes to others at once, what they hold too."""
     return _leave(memberships, status=Membership.Status.SUSPENDED, user=user, reason=reason)

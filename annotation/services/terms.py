@@ -3,7 +3,7 @@
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from django.db.models import Q, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -40,6 +40,22 @@ def labels_left(membership: Membership, *, teacher: Teacher) -> int | None:
 
 def has_room(membership: Membership | None, *, teacher: Teacher) -> bool:
     return membership is None or labels_left(membership, teacher=teacher) != 0
+
+
+def has_consented(membership: Membership | None, *, teacher: Teacher) -> bool:
+    """Whether the teacher agreed to the pool's present terms; nobody is asked who is no person."""
+    if membership is None or teacher.kind != Teacher.Kind.HUMAN:
+        return True
+    return membership.accepted_terms >= membership.pool.terms_version
+
+
+def unread_terms(*, campaign: Campaign, teacher: Teacher) -> Membership | None:
+    """The membership, of those that lead to the campaign, whose present terms the teacher has not agreed to."""
+    return (
+        members_of(campaign)
+        .filter(teacher=teacher, teacher__kind=Teacher.Kind.HUMAN, accepted_terms__lt=F("pool__terms_version"))
+        .first()
+    )
 
 
 def is_at_work(teacher: Teacher, *, now: datetime | None = None) -> bool:
@@ -86,7 +102,8 @@ def members_of(campaign: Campaign) -> QuerySet[Membership]:
 def present_members(campaign: Campaign, *, now: datetime | None = None) -> list[Membership]:
     """Who can be offered something now, once per teacher, under the first membership with room.
 
-    People by their heartbeat, hours, time off and stage; simulated, recorded and model teachers are always there.
+    People by their heartbeat, hours, time off, stage and consent; simulated, recorded and model teachers are always
+    there.
     """
     now = now or timezone.now()
     shut = set(
@@ -100,7 +117,8 @@ def present_members(campaign: Campaign, *, now: datetime | None = None) -> list[
         teacher = membership.teacher
         if membership.teacher_id in present or membership.teacher_id in shut:
             continue
-        if is_at_work(teacher, now=now) and has_room(membership, teacher=teacher):
+        is_free = is_at_work(teacher, now=now) and has_room(membership, teacher=teacher)
+        if is_free and has_consented(membership, teacher=teacher):
             present[membership.teacher_id] = membership
     return list(present.values())
 

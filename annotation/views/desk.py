@@ -15,6 +15,7 @@ from annotation.rendering import render_text
 from annotation.services.labels import record_label, undo_label
 from annotation.services.offers import skip_offer
 from annotation.services.refusals import Refusal
+from annotation.services.terms import has_consented
 from annotation.tasks import ask_for_replan
 from annotation.views.desk_page import Desk, comparison_context, desk_view, responses_shown, show_desk
 from annotation.views.pages import HtmxRequest
@@ -83,11 +84,11 @@ def undo(request: HtmxRequest, desk: Desk) -> HttpResponse:
 def peek(request: HtmxRequest, desk: Desk) -> HttpResponse:
     """The comparison that probably comes next, for the browser to keep ready. Nothing is held by looking.
 
-    Empty where the next one begins with something else: a warning, a lesson, or nothing.
+    Empty where the next one begins with something else: a warning, a lesson, new terms, or nothing.
     """
     offer = (
         Offer.objects.filter(campaign=desk.campaign, teacher=desk.teacher, state=Offer.State.QUEUED)
-        .select_related("comparison__conversation", "comparison__a", "comparison__b")
+        .select_related("comparison__conversation", "comparison__a", "comparison__b", "membership__pool")
         .order_by("rank", "pk")
         .first()
     )
@@ -97,6 +98,7 @@ def peek(request: HtmxRequest, desk: Desk) -> HttpResponse:
         and desk.enrolment.stage == Enrolment.Stage.WORKING
         and offer.comparison.category not in desk.campaign.content_warnings
         and not desk.user.preferences.get("hides_texts")
+        and has_consented(offer.membership, teacher=desk.teacher)
     )
     if offer is None or not is_ready:
         return HttpResponse(status=204)

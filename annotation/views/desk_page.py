@@ -36,7 +36,7 @@ from annotation.prepared import PreparedSelect, Slot
 from annotation.rendering import Sides, render_sides, render_text
 from annotation.services.enrolments import enrol
 from annotation.services.offers import claim_offer, skip_offer
-from annotation.services.terms import reason_to_rest, record_presence
+from annotation.services.terms import reason_to_rest, record_presence, unread_terms
 from annotation.shortcuts import SHORTCUTS, keys_of
 from annotation.tasks import ask_for_replan
 from annotation.views.pages import HtmxRequest
@@ -147,6 +147,8 @@ def desk_context(
     if desk.enrolment.stage == Enrolment.Stage.FAILED:
         return context | {"state": "rest", "why": not_qualified()}
     offer = claim_next(desk)
+    if offer is None and (member := unread_terms(campaign=desk.campaign, teacher=desk.teacher)):
+        return context | {"state": "terms", "member": member, "pool": member.pool}
     if offer is None:
         transaction.on_commit(lambda: ask_for_replan(desk.campaign.pk))  # who has just come finds work within a second
         return context | {"state": "rest", "why": reason_to_rest(campaign=desk.campaign, teacher=desk.teacher)}

@@ -1,18 +1,21 @@
-"""Before and around the work: guidelines read, warnings accepted or declined, keys chosen, texts hidden."""
+"""Before and around the work: guidelines read, terms agreed to, warnings answered, keys chosen, texts hidden."""
 
 from typing import Any
 
 from django.contrib import messages
+from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 
 from annotation.forms.desk import ShortcutsForm
-from annotation.models import Enrolment, GuidelineVersion, Teacher, User
+from annotation.models import Enrolment, GuidelineVersion, Membership, Teacher, User
 from annotation.services.enrolments import read_guidelines
 from annotation.services.offers import skip_offer
+from annotation.services.pools import consent
 from annotation.services.refusals import Refusal
 from annotation.shortcuts import SHORTCUTS
+from annotation.tasks import ask_for_replan
 from annotation.views.desk import posted_offer
 from annotation.views.desk_page import Desk, desk_view, show_desk
 from annotation.views.keyset import is_key
@@ -28,6 +31,20 @@ def confirm_guidelines(request: HtmxRequest, desk: Desk) -> HttpResponse:
         desk.enrolment = read_guidelines(enrolment=desk.enrolment, version=read)
     if desk.enrolment.stage == Enrolment.Stage.TUTORIAL:
         desk.notices.append(("quiet", _("A short tutorial first: answer as you would, and see what was expected.")))
+    return show_desk(request, desk)
+
+
+@desk_view("POST")
+def accept_terms(request: HtmxRequest, desk: Desk) -> HttpResponse:
+    """The terms that the page showed are agreed to; what was queued or held before is handed out again."""
+    member, version = request.POST.get("member", ""), request.POST.get("version", "")
+    own = Membership.objects.filter(teacher=desk.teacher, pool__campaigns=desk.campaign)
+    if found := own.filter(pk=int(member) if is_key(member) else 0).first():
+        try:
+            consent(membership=found, version=int(version) if is_key(version) else 0)
+        except Refusal as refusal:
+            desk.notices.append(("warn", str(refusal)))
+        transaction.on_commit(lambda: ask_for_replan(desk.campaign.pk))
     return show_desk(request, desk)
 
 

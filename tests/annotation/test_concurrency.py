@@ -114,7 +114,7 @@ class TestRaces:
         teachers = [teacher]
         for number in range(7):
             teachers.append(Teacher.objects.create(user=User.objects.create_user(f"t{number}")))
-            Membership.objects.create(pool=pool, teacher=teachers[-1])
+            Membership.objects.create(pool=pool, teacher=teachers[-1], accepted_terms=1)
         drafts = [draft_for(comparisons[0], each) for each in teachers]
         at_once(*[lambda draft=draft: queue_offers(campaign=campaign, drafts=[draft]) for draft in drafts])
         slots = list(Offer.objects.values_list("slot", flat=True))
@@ -206,7 +206,7 @@ class TestRaces:
         teachers = []
         for number in range(12):
             teachers.append(Teacher.objects.create(user=User.objects.create_user(f"t{number}")))
-            Membership.objects.create(pool=pool, teacher=teachers[-1])
+            Membership.objects.create(pool=pool, teacher=teachers[-1], accepted_terms=1)
         drafts = [draft_for(comparison, each) for comparison in comparisons for each in teachers]
         assert all(queue_offers(campaign=campaign, drafts=drafts))
 

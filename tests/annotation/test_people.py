@@ -45,13 +45,19 @@ from annotation.services.pools import (
     consent,
     create_pool,
     depart_members,
-    has_consented,
     join_pool,
     readmit_members,
     suspend_members,
 )
 from annotation.services.refusals import InvitationSpent, NotAllowed, OfferNotHeld, Refusal
-from annotation.services.terms import is_at_work, present_members, present_teachers, reason_to_rest, record_presence
+from annotation.services.terms import (
+    has_consented,
+    is_at_work,
+    present_members,
+    present_teachers,
+    reason_to_rest,
+    record_presence,
+)
 from tests.annotation.conftest import draft_for
 
 pytestmark = pytest.mark.django_db
@@ -191,14 +197,14 @@ class TestPanels:
 class TestPools:
     def test_new_pay_asks_for_consent_again(self, alice: User, pool: Pool, teacher: Teacher) -> None:
         change_terms(pool=pool, user=alice, daily_limit=50)
-        assert has_consented(Membership.objects.get())
+        assert has_consented(Membership.objects.get(), teacher=teacher)
         change_terms(pool=pool, user=alice, pay_per_label=Decimal("0.20"))
         membership = Membership.objects.get()
-        assert not has_consented(membership)
+        assert not has_consented(membership, teacher=teacher)
         with pytest.raises(Refusal):
             consent(membership=membership, version=1)
         consent(membership=membership, version=2)
-        assert has_consented(Membership.objects.get())
+        assert has_consented(Membership.objects.get(), teacher=teacher)
         assert AuditEntry.objects.filter(verb="change terms").count() == 2
 
     def test_two_pools_have_two_names(self, alice: User, pool: Pool) -> None:
@@ -273,7 +279,7 @@ class TestPresence:
         record_presence(teacher)
         second = Pool.objects.create(name="The second pool")
         campaign.pools.add(second)
-        Membership.objects.create(pool=second, teacher=teacher)
+        Membership.objects.create(pool=second, teacher=teacher, accepted_terms=1)
         assert [member.pool for member in present_members(campaign)] == [pool]
         Membership.objects.filter(pool=pool).update(capacity=0)
         assert [member.pool for member in present_members(campaign)] == [second]
