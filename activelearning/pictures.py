@@ -98,7 +98,7 @@ def draw_teacher(portrait: Portrait, theme: str) -> str:
         np.array([cell.value for cell in cells]),
         np.array([cell.low for cell in cells]),
         np.array([cell.high for cell in cells]),
-        x=_("rationality, with its 95 % interval"),
+        x=_("rationality, with its interval at 95 %"),
         theme=theme,
     )
 
