@@ -108,6 +108,7 @@ class Estimate(models.Model):
     worst_error = models.FloatField(null=True, blank=True)
     """Largest standard error of a reward difference over the pool; null where it was not computed this time."""
     smallest_eigenvalue = models.FloatField()
+    """Of H (M4), also where rationality is estimated."""
     saving = models.FloatField(null=True, blank=True)
     """Control labels that one designed label is worth; null where it was not measured this time."""
     saving_low = models.FloatField(null=True, blank=True)

@@ -11,12 +11,15 @@ import numpy as np
 import pytest
 
 from activelearning.models import Estimate, Projection
+from activelearning.pipeline import refit
+from activelearning.storage import read_arrays
 from annotation.models import (
     Campaign,
     Comparison,
     Label,
     Membership,
     Offer,
+    Pool,
     RecordedJudgement,
     Response,
     Teacher,
@@ -29,6 +32,7 @@ from training.algorithms.config import TrainingConfig
 from training.algorithms.policy import TimeLimitReached
 from training.datasets.frozen import freeze
 from training.models import Policy, Run, Work
+from training.pipeline import preparation
 from training.pipeline.asking import answer_question
 from training.pipeline.preparation import CannotTrain, build
 from training.pipeline.work import perform, reason_of
@@ -147,6 +151,31 @@ def test_a_deficient_design_fails_with_its_reason_unless_forced(labelled: Campai
     run = perform_now(run)
     assert run.state == Work.State.FAILED
     assert "barely labelled" in run.reason
+
+
+def test_the_page_and_the_run_ask_the_same_of_the_labels(
+    labelled: Campaign, teacher: Teacher, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where rationalities are estimated, too, both look at H: along theta (M10) stays small whatever is labelled."""
+    Campaign.objects.filter(pk=labelled.pk).update(rationality_mode="estimated", ridge=0.5, encoder="test")
+    labelled.refresh_from_db()
+    row = refit(labelled.pk)
+    assert row is not None
+    assert row.is_joint
+    arrays = read_arrays(row.arrays)
+    left, whole = (np.linalg.eigvalsh(arrays[name])[0] for name in ("marginal_information", "information"))
+    assert row.smallest_eigenvalue == pytest.approx(whole)
+    assert left < 2 * row.ridge < whole
+    asked: list[tuple[float, float]] = []
+
+    def deficiency(smallest: float, *, ridge: float) -> str:
+        asked.append((smallest, ridge))
+        return ""
+
+    monkeypatch.setattr(preparation, "deficiency", deficiency)
+    run = start_run(campaign=labelled, config=TrainingConfig(method="rerank"))
+    build(run, label_set=freeze(labelled))
+    assert asked == [(pytest.approx(row.smallest_eigenvalue, rel=1e-3), row.ridge)]
 
 
 def test_only_ties_are_nothing_to_train_a_model_on(labelled: Campaign) -> None:

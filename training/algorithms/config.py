@@ -10,6 +10,7 @@ from typing import Any, Self
 METHODS = ("rerank", "best_of_n", "dpo", "pessimistic_dpo", "rso", "policy_gradient")
 GENERATIVE = ("best_of_n", "dpo", "pessimistic_dpo", "rso", "policy_gradient")
 PRECISIONS = ("auto", "bf16", "float32")
+PARALLEL = ("ddp", "fsdp")
 AT_LEAST_ZERO = (
     "max_steps",
     "warmup_steps",
@@ -67,6 +68,8 @@ class TrainingConfig:
     """auto (bf16 where the device is fast in it, else float32), bf16 or float32."""
     precompute_reference: bool = True
     """Score the data under the reference once before training, and hold no second model."""
+    parallel: str = "ddp"
+    """How several GPUs share a run: ddp (the whole model on each) or fsdp (in shards over all; needs several)."""
     seed: int = 0
     """Seeds the order of the data, adapters, samples."""
 
@@ -104,6 +107,7 @@ class TrainingConfig:
             "max_length is at least 16 tokens": self.max_length >= 16,
             "max_new_tokens is at least 1 and leaves room in max_length": 1 <= self.max_new_tokens < self.max_length,
             f"precision is one of {', '.join(PRECISIONS)}": self.precision in PRECISIONS,
+            f"parallel is one of {', '.join(PARALLEL)}": self.parallel in PARALLEL,
             "samples is at least 2": self.samples >= 2,
             "reference_samples is 0 or at least 2": self.reference_samples != 1,
             "temperature is positive": self.temperature > 0,
@@ -118,6 +122,14 @@ class TrainingConfig:
     def is_generative(self) -> bool:
         """True if the run needs a language model; rerank alone does not."""
         return self.method in GENERATIVE
+
+    @property
+    def is_silent_on_pairs(self) -> bool:
+        """True if a prompt with exactly two responses is judged as without pessimism.
+
+        v is their midpoint then, both lie equally far from it, and the uncertainty taken off both is the same.
+        """
+        return self.method in ("rerank", "pessimistic_dpo") and self.radius != 0 and self.reference_samples == 0
 
     def halved(self) -> Self:
         """The same optimizer step in half the memory: half the batch, twice the accumulation.

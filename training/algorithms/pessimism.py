@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.linalg import eigvalsh, solve_triangular
+from scipy.linalg import solve_triangular
 from scipy.special import chdtri
 
 from activelearning.algorithms.information import cholesky
@@ -161,20 +161,4 @@ def certify(
         prompts=len(gaps),
         responses=float(np.mean(counts)),
         sampled=sampled,
-    )
-
-
-def deficiency(information: Floats, *, ridge: float, least: float = 2.0) -> str | None:
-    """Why labels are too few to train on, or None.
-
-    H >= ridge I always. A direction in which H is below `least` times the ridge is known from the prior rather than
-    from people: a policy trained now would rest on it.
-    """
-    values = eigvalsh(information)
-    short = int((values < least * ridge).sum())
-    if short == 0:
-        return None
-    return (
-        f"{short} of {values.shape[0]} directions of the reward are barely labelled: the smallest eigenvalue of the "
-        f"information is {values[0]:.3g}, the ridge alone gives {ridge:.3g} and at least {least * ridge:.3g} is asked"
     )

@@ -21,7 +21,6 @@ from activelearning.storage import read_arrays
 from annotation.models import Campaign, Comparison
 from training.algorithms.config import TrainingConfig
 from training.algorithms.data import TrainingData
-from training.algorithms.pessimism import deficiency
 from training.datasets.arrays import (
     Features,
     Judged,
@@ -35,6 +34,7 @@ from training.datasets.arrays import (
 from training.datasets.exports import rationalities_of, rationality_of
 from training.datasets.frozen import read_lines
 from training.models import LabelSet, Run
+from training.services.runs import deficiency
 
 EMBED_PATIENCE = 1800.0  # seconds to wait for another process that computes the features
 
@@ -48,12 +48,14 @@ class Fit:
     """The reward on the frozen labels, and the rationality of each (teacher, category) that it used.
 
     information  (d, d)  H of the labels; where rationalities are estimated, what is left after not knowing them (M10)
+    least        the smallest eigenvalue of H (M4) in either case
     """
 
     theta: Floats
     information: Floats
     ridge: float
     rationality: dict[tuple[str, str], float]
+    least: float
 
 
 def prepare(run: Run, *, label_set: LabelSet, folder: Path) -> TrainingData:
@@ -81,8 +83,8 @@ def build(run: Run, *, label_set: LabelSet) -> TrainingData:
     config = TrainingConfig.from_json(run.config)
     ridge = next_ridge(campaign, latest(campaign))
     fitted = fit_reward(campaign, judged, features, ridge=ridge)
-    if not run.is_forced and (reason := deficiency(fitted.information, ridge=ridge)):
-        raise CannotTrain(f"The labels do not carry a policy yet: {reason}. Collect more labels, or train anyway.")
+    if not run.is_forced and (reason := deficiency(fitted.least, ridge=ridge)):
+        raise CannotTrain(reason)
     preferences = preferences_of(judged.fitted, features, rationality=fitted.rationality)
     if not any(row.target != 0.5 for row in preferences) and config.method != "rerank":
         raise CannotTrain("Every label is a tie: there is no preference to train a model on.")
@@ -113,13 +115,15 @@ def fit_reward(campaign: Campaign, judged: Judged, features: Features, *, ridge:
     labels = labels_of(judged, features)
     if campaign.rationality_mode == Campaign.RationalityMode.ESTIMATED:
         joint = fit_jointly(labels, teachers=len(judged.teachers), categories=len(judged.categories), ridge=ridge)
-        return Fit(joint.theta, joint.marginal_information, ridge, _named(judged, joint.rationality))
+        least = float(np.linalg.eigvalsh(joint.information)[0])
+        return Fit(joint.theta, joint.marginal_information, ridge, _named(judged, joint.rationality), least)
     stated = rationalities_of(campaign)
     rationality = np.array(
         [[rationality_of(stated, teacher, name) for name in judged.categories] for teacher in judged.teachers]
     )
     estimate = fit(labels, rationality=rationality, ridge=ridge, bias_prior=PULL)
-    return Fit(estimate.theta, estimate.information, ridge, _named(judged, rationality))
+    least = float(np.linalg.eigvalsh(estimate.information)[0])
+    return Fit(estimate.theta, estimate.information, ridge, _named(judged, rationality), least)
 
 
 def load_features(campaign: Campaign) -> tuple[Features, Pca]:

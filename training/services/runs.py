@@ -10,12 +10,11 @@ from activelearning.models import Estimate
 from annotation.models import Campaign, Label, User
 from annotation.services.refusals import Refusal
 from training.algorithms.config import TrainingConfig
+from training.algorithms.sufficiency import LEAST, is_deficient
 from training.models import LabelSet, Policy, Run
 from training.services import work
 
 BUNDLED = "minilm"
-LEAST_EIGENVALUE = 2.0
-"""Times the ridge: a direction with less information is known from the prior rather than from people."""
 
 
 class NothingToLearn(Refusal):
@@ -86,17 +85,30 @@ def encoder_of(campaign: Campaign) -> str:
 
 def deficiency_of(estimate: Estimate | None) -> str:
     """Why the newest estimate does not carry a policy yet, or "". Without an estimate the run itself will look."""
-    if estimate is None or estimate.smallest_eigenvalue >= LEAST_EIGENVALUE * estimate.ridge:
+    return "" if estimate is None else deficiency(estimate.smallest_eigenvalue, ridge=estimate.ridge)
+
+
+def deficiency(smallest_eigenvalue: float, *, ridge: float) -> str:
+    """Why labels with this information are too few to train on, or ""."""
+    if not is_deficient(smallest_eigenvalue, ridge=ridge):
         return ""
     return _(
         "Some directions of the reward are barely labelled: the smallest eigenvalue of the information is "
         "%(least).3g, the ridge alone gives %(ridge).3g, and at least %(asked).3g is asked. Collect more labels, lower "
         "the campaign's dimensions, or train anyway."
     ) % {
-        "least": estimate.smallest_eigenvalue,
-        "ridge": estimate.ridge,
-        "asked": LEAST_EIGENVALUE * estimate.ridge,
+        "least": smallest_eigenvalue,
+        "ridge": ridge,
+        "asked": LEAST * ridge,
     }
+
+
+def is_silent(campaign: Campaign, config: TrainingConfig) -> bool:
+    """Whether pessimism says nothing here: the run measures from the responses given, and prompts have two of them.
+
+    By the campaign's counters: as many comparisons as conversations are, as a rule, one for each.
+    """
+    return config.is_silent_on_pairs and campaign.comparison_count <= campaign.conversation_count
 
 
 def cancel_run(*, run: Run) -> None:

@@ -10,7 +10,6 @@ from training.algorithms.pessimism import (
     certify,
     choose,
     confidence_radius,
-    deficiency,
     reference_feature,
 )
 
@@ -167,13 +166,6 @@ def test_labels_without_end_shrink_the_certificate() -> None:
 def test_an_impossible_information_matrix_is_refused(information: np.ndarray) -> None:
     with pytest.raises(ValueError, match="information"):
         ConfidenceSet(np.zeros(2), information, 1.0)
-
-
-def test_a_thin_design_is_named() -> None:
-    reason = deficiency(np.diag([10.0, 1.5, 1.0]), ridge=1.0)
-    assert reason is not None
-    assert reason.startswith("2 of 3 directions")
-    assert deficiency(np.diag([10.0, 2.5]), ridge=1.0) is None
 
 
 def _symmetric(matrix: np.ndarray) -> np.ndarray:
