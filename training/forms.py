@@ -1,6 +1,6 @@
 """Forms of the researcher's pages: what a run is told, when one starts, what is asked of a policy or of the reward."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.utils.translation import gettext_lazy as _
@@ -8,17 +8,12 @@ from django.utils.translation import gettext_lazy as _
 from annotation.model_names import check_model_name
 from annotation.models import Campaign
 from training.algorithms.config import TrainingConfig
-from training.models import LabelSet, Policy, StartRule
+from training.models import LabelSet, Method, Policy, StartRule
+
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise
 
 TINY = "tiny"
-METHODS = [
-    ("rerank", _("Rerank: choose among the given responses by the lower confidence bound")),
-    ("pessimistic_dpo", _("Pessimistic DPO: fine-tune a language model, taking off what is uncertain")),
-    ("rso", _("Gibbs: rejection sampling (RSO), then DPO")),
-    ("policy_gradient", _("Policy gradient with the lower bound as reward")),
-    ("dpo", _("Plain DPO (a control)")),
-    ("best_of_n", _("Plain best of n samples (a control)")),
-]
 MOST_STEPS = 1_000_000_000
 MOST_TOKENS = 1_000_000
 LARGEST_SEED = 2**31 - 1
@@ -26,10 +21,22 @@ LARGEST_SEED = 2**31 - 1
 LEARNING_RATES = {"tiny": 5e-4, "lora": 1e-4, "full": 5e-6}
 
 
+class SeedField(forms.IntegerField):
+    def __init__(self) -> None:
+        super().__init__(label=_("Seed"), initial=0, min_value=0, max_value=LARGEST_SEED)
+
+
+class MinutesField(forms.FloatField):
+    """A time limit; empty is none, or the one before."""
+
+    def __init__(self, *, help_text: "_StrPromise") -> None:
+        super().__init__(label=_("Time limit in minutes"), required=False, min_value=0, help_text=help_text)
+
+
 class ConfigForm(forms.Form):
     """The settings of a run, with defaults that work: an empty field takes the default that fits the others."""
 
-    method = forms.ChoiceField(label=_("Method"), choices=METHODS, initial="rerank")
+    method = forms.ChoiceField(label=_("Method"), choices=Method, initial=Method.RERANK)
     base_model = forms.CharField(
         label=_("Base model"),
         initial=TINY,
@@ -95,6 +102,18 @@ class ConfigForm(forms.Form):
         max_value=64,
         help_text=_("Where responses are generated."),
     )
+    reference_samples = forms.IntegerField(
+        label=_("Samples for the reference point"),
+        initial=0,
+        required=False,
+        min_value=0,
+        max_value=64,
+        help_text=_(
+            "Uncertainty is measured from a point of each prompt. 0: the mean of its responses; with two responses "
+            "both lie equally far from it, and pessimism is silent. 2 or more: the mean of so many samples of the "
+            "base model."
+        ),
+    )
     evaluation_prompts = forms.IntegerField(
         label=_("Prompts to evaluate on"),
         initial=8,
@@ -108,10 +127,18 @@ class ConfigForm(forms.Form):
     memory_limit_gib = forms.FloatField(
         label=_("GPU memory limit in GiB"), required=False, min_value=0, help_text=_("Empty: all of it.")
     )
-    time_limit_minutes = forms.FloatField(
-        label=_("Time limit in minutes"), required=False, min_value=0, help_text=_("Empty: no limit.")
+    parallel = forms.ChoiceField(
+        label=_("With several GPUs"),
+        choices=[("ddp", _("A whole copy of the model on each (DDP)")), ("fsdp", _("The model in shards (FSDP)"))],
+        initial="ddp",
+        required=False,
+        help_text=_(
+            "Shards are for models that do not fit on one GPU. They need a worker with several: with one the run ends "
+            "at once and says so."
+        ),
     )
-    seed = forms.IntegerField(label=_("Seed"), initial=0, min_value=0, max_value=LARGEST_SEED)
+    time_limit_minutes = MinutesField(help_text=_("Empty: no limit."))
+    seed = SeedField()
 
     def clean_base_model(self) -> str:
         return check_model_name(self.cleaned_data["base_model"])
@@ -145,6 +172,8 @@ class ConfigForm(forms.Form):
             batch_size=cleaned["batch_size"],
             accumulation=cleaned["accumulation"],
             samples=cleaned["samples"],
+            reference_samples=cleaned["reference_samples"] or 0,
+            parallel=cleaned["parallel"] or "ddp",
             evaluation_prompts=cleaned["evaluation_prompts"],
             gradient_checkpointing=cleaned["gradient_checkpointing"],
             memory_limit_gib=cleaned["memory_limit_gib"] or 0.0,
@@ -163,7 +192,7 @@ class LabelSetField(forms.ModelChoiceField):  # type: ignore[type-arg]
 
 class PolicyField(forms.ModelChoiceField):  # type: ignore[type-arg]
     def label_from_instance(self, obj: Any) -> str:
-        return f"{obj.run.method} · {obj.created_at:%Y-%m-%d %H:%M} · {str(obj.code)[:8]}"
+        return f"{obj.run.get_method_display()} · {obj.created_at:%Y-%m-%d %H:%M} · {str(obj.code)[:8]}"
 
 
 class StartRunForm(ConfigForm):
@@ -210,11 +239,11 @@ class GenerateForm(forms.Form):
 
     prompts = forms.IntegerField(label=_("Prompts"), initial=20, min_value=1, max_value=100_000)
     samples = forms.IntegerField(label=_("Responses to each"), initial=2, min_value=1, max_value=8)
-    seed = forms.IntegerField(label=_("Seed"), initial=0, min_value=0, max_value=LARGEST_SEED)
+    seed = SeedField()
 
 
 class ResumeForm(forms.Form):
-    time_limit_minutes = forms.FloatField(required=False, min_value=0)
+    time_limit_minutes = MinutesField(help_text=_("Empty: as before."))
 
 
 class RewardForm(forms.Form):

@@ -213,6 +213,10 @@ class StartRule(models.Model):
     """Why it could not start a run when it last wanted to."""
     created_at = models.DateTimeField(auto_now_add=True)
 
+    @property
+    def method(self) -> Method:
+        return Method(self.config["method"])
+
 
 class Generation(Work):
     """The closed loop: a policy answers a campaign's prompts, and its responses become comparisons."""

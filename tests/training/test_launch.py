@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from annotation.models import Campaign
 from tests.training.test_train_run import SMALL, never
 from training.algorithms import artifact
-from training.algorithms.config import TrainingConfig
+from training.algorithms.config import PARALLEL, TrainingConfig
 from training.algorithms.data import TrainingData
 from training.algorithms.policy import Cancelled, OutOfMemory
 from training.datasets.frozen import freeze
@@ -31,7 +32,7 @@ def data(labelled: Campaign) -> TrainingData:
 def pretend(monkeypatch: pytest.MonkeyPatch, program: str) -> None:
     """In place of accelerate: a program that finds the run's folder in `folder`."""
 
-    def command(folder: Path, *, devices: int) -> list[str]:
+    def command(folder: Path, *, devices: int, parallel: str) -> list[str]:
         head = f"import json, sys, time, pathlib; folder = pathlib.Path({str(folder)!r}); "
         return [sys.executable, "-c", head + program]
 
@@ -96,6 +97,24 @@ def test_a_torn_line_waits_for_its_end_and_a_cut_file_begins_again(tmp_path: Pat
     path.write_text('{"stage": "train", "step": 1}\n')
     launch._pass_on(path, seen, said.append)
     assert [one["step"] for one in said] == [1, 2, 1], "rewound by a resumption: the rows are written again"
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_shards_are_refused_without_several_gpus(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, devices: int
+) -> None:
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: pytest.fail("something was launched"))
+    monkeypatch.setattr(launch.torch.cuda, "device_count", lambda: 1)
+    config = replace(CONFIG, parallel="fsdp")
+    with pytest.raises(launch.NotShardable, match="several GPUs, and this worker has 1"):
+        launch.train_here(config, data, folder=tmp_path, report=print, should_stop=never, devices=devices)
+
+
+def test_each_way_to_share_a_run_has_its_configuration(tmp_path: Path) -> None:
+    for parallel in PARALLEL:
+        asked = launch.command(tmp_path, devices=2, parallel=parallel)
+        shipped = Path(asked[asked.index("--config_file") + 1])
+        assert f"distributed_type: {'FSDP' if parallel == 'fsdp' else 'MULTI_GPU'}" in shipped.read_text()
 
 
 def test_one_device_needs_no_launcher(data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

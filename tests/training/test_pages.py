@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils.html import escape
 
 from activelearning.models import Estimate, Projection
 from annotation.models import Campaign, Comparison, Label, Response, User
 from tests.conftest import add_conversations
 from tests.training.test_train_run import perform_now
-from training.algorithms.config import TrainingConfig
+from training.algorithms.config import METHODS, TrainingConfig
 from training.datasets.frozen import freeze
 from training.forms import ConfigForm
-from training.models import Generation, LabelSet, Policy, RewardQuestion, Run, RunMetric, StartRule, Work
+from training.models import Generation, LabelSet, Method, Policy, RewardQuestion, Run, RunMetric, StartRule, Work
 from training.services.generations import add_responses, author_of, start_generation
 from training.services.rules import add_rule, start_due_runs
 from training.services.runs import start_run
@@ -147,6 +148,45 @@ def test_the_form_starts_a_run_and_tells_a_worker(
     assert run.config["encoder"] == "minilm"
     assert run.started_by.username == "rosa"
     assert ("training.run", ("run", run.pk)) in sent_tasks
+
+
+def test_the_form_takes_shards_and_a_sampled_reference_point(rosa_signed_in: Client, labelled: Campaign) -> None:
+    more = {"method": "pessimistic_dpo", "parallel": "fsdp", "reference_samples": "4"}
+    assert rosa_signed_in.post(reverse("runs", args=[labelled.code]), {**FORM, **more}).status_code == 302
+    config = Run.objects.get().config
+    assert (config["parallel"], config["reference_samples"]) == ("fsdp", 4)
+    wrong = rosa_signed_in.post(reverse("runs", args=[labelled.code]), {**FORM, "reference_samples": "1"})
+    assert wrong.status_code == 422
+    assert b"reference_samples is 0 or at least 2" in wrong.content
+
+
+def test_pages_say_where_pessimism_is_silent(rosa_signed_in: Client, labelled: Campaign) -> None:
+    def says(address: str) -> bool:
+        return b"Pessimism is silent here" in rosa_signed_in.get(address).content
+
+    def page_of(**more: Any) -> str:
+        run = start_run(campaign=labelled, config=TrainingConfig(**more), is_forced=True)
+        return reverse("run", args=[labelled.code, run.code])
+
+    form, rules = reverse("runs", args=[labelled.code]), reverse("start_rules", args=[labelled.code])
+    assert not any(says(one) for one in (form, rules, page_of())), "three responses have no midpoint"
+    Campaign.objects.filter(pk=labelled.pk).update(comparison_count=40)
+    assert all(says(one) for one in (form, rules, page_of(), page_of(method="rerank")))
+    assert not says(page_of(reference_samples=4))
+    assert not says(page_of(radius=0.0))
+    assert not says(page_of(method="dpo"))
+
+
+def test_methods_have_one_name_and_a_sentence_each(rosa_signed_in: Client, labelled: Campaign) -> None:
+    assert set(Method.values) == set(METHODS)
+    run = start_run(campaign=labelled, config=TrainingConfig(method="pessimistic_dpo"), is_forced=True)
+    StartRule.objects.create(campaign=labelled, kind="labels", threshold=10, config=run.config)
+    for name, more in (("runs", []), ("run", [run.code]), ("start_rules", [])):
+        page = rosa_signed_in.get(reverse(name, args=[labelled.code, *more])).content.decode()
+        assert "Pessimistic DPO" in page, name
+        assert escape(str(Method.PESSIMISTIC_DPO.sentence)) in page, name
+        shown = page.replace('value="pessimistic_dpo"', "").split("<dt>method</dt>")[0]
+        assert "pessimistic_dpo" not in shown, name
 
 
 def test_a_deficient_design_is_refused_unless_forced(rosa_signed_in: Client, labelled: Campaign) -> None:

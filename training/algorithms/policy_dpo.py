@@ -33,6 +33,7 @@ from training.algorithms.language_model import load_tokenizer, lora, prepare_bas
 from training.algorithms.policy import Fitted, Job, is_main_process, process_count
 
 COLUMNS = ("margin", "rationality", "target", "weight")
+SILENT = 1e-9  # a margin of Gamma below this is none: the midpoint of two responses leaves rounding
 CPU_PRICE, GPU_PRICE = 48, 3072  # tokens of work that one more pass through the model is worth; the GPU is an estimate
 
 
@@ -220,7 +221,9 @@ def dpo_arguments(config: TrainingConfig, folder: Path) -> DPOConfig:
 
 def fit(job: Job) -> Fitted:
     """pessimistic_dpo, and dpo: the control without margin, rationality, ties."""
-    return fit_rows(job, preference_rows(job, job.data.preferences))
+    rows = preference_rows(job, job.data.preferences)
+    silent = sum(abs(row["margin"]) < SILENT for row in rows) / len(rows)
+    return fit_rows(job, rows, notes={} if job.config.method == "dpo" else {"silent": silent})
 
 
 def fit_rows(job: Job, rows: Sequence[Mapping[str, Any]], *, notes: Mapping[str, float] | None = None) -> Fitted:

@@ -33,6 +33,10 @@ class LaunchFailed(Exception):
     """The processes on the GPUs ended without a policy."""
 
 
+class NotShardable(Exception):
+    """The run wants its model in shards, and this worker has no several GPUs to lay them on."""
+
+
 def train_here(
     config: TrainingConfig,
     data: TrainingData,
@@ -45,10 +49,16 @@ def train_here(
     """Train in this process; with several GPUs and a model to train, in one process on each of them.
 
     devices  how many to use; None takes what there is
-    raises   what `training.algorithms.run.train` raises; LaunchFailed
+    raises   what `training.algorithms.run.train` raises; LaunchFailed; NotShardable
     """
     count = torch.cuda.device_count() if devices is None else devices
-    if count > 1 and config.is_generative and not (folder / "policy").exists():
+    needs_training = config.is_generative and not (folder / "policy").exists()
+    if needs_training and config.parallel == "fsdp" and min(count, torch.cuda.device_count()) < 2:
+        raise NotShardable(
+            f"A model in shards (FSDP) needs several GPUs, and this worker has {torch.cuda.device_count()}: choose a "
+            "whole copy on each GPU, or start the run where a worker of the gpu queue has several."
+        )
+    if count > 1 and needs_training:
         try:
             launch(config, data, folder=folder, report=report, should_stop=should_stop, devices=count)
         except OutOfMemory:
@@ -68,7 +78,7 @@ def launch(
     """One process on each device until the policy lies in its folder; returns the sha256 of its manifest."""
     write_order(folder, config, data)
     seen = _length(folder / METRICS)
-    process = subprocess.Popen(command(folder, devices=devices))
+    process = subprocess.Popen(command(folder, devices=devices, parallel=config.parallel))
     try:
         while process.poll() is None:
             seen = _pass_on(folder / METRICS, seen, report)
@@ -88,10 +98,10 @@ def launch(
     return file_digest(folder / "policy" / MANIFEST)
 
 
-def command(folder: Path, *, devices: int) -> list[str]:
-    """DDP on one machine; the configuration is shipped beside the code. Without a GPU the processes share the CPU."""
+def command(folder: Path, *, devices: int, parallel: str) -> list[str]:
+    """One machine; the configurations are shipped beside the code. Without a GPU the processes share the CPU."""
     return [
-        sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGURATIONS / "ddp.yaml"),
+        sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGURATIONS / f"{parallel}.yaml"),
         *([] if torch.cuda.is_available() else ["--cpu"]),
         "--num_processes", str(devices), "-m", "training.algorithms.child", str(folder),
     ]  # fmt: skip

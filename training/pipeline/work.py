@@ -23,7 +23,7 @@ from training.models import Generation, Policy, Run, Work
 from training.pipeline import preparation
 from training.pipeline.contrast import contrast
 from training.pipeline.generation import answer_prompts
-from training.pipeline.launch import LaunchFailed, train_here
+from training.pipeline.launch import LaunchFailed, NotShardable, train_here
 from training.pipeline.progress import LostHold, Progress
 from training.services import work as services
 
@@ -33,6 +33,7 @@ SENTENCES = (
     preparation.CannotTrain,
     BrokenLabelSet,
     LaunchFailed,
+    NotShardable,
     Refused,
     Refusal,
     DiskFull,

@@ -127,6 +127,7 @@ def page_context(campaign: Campaign, row: Policy, form: GenerateForm) -> dict[st
         "reward": row.evaluation.get("reward", {}),
         "figures": figures,
         "coverage": figures.get("coverage", {}),
+        "silent": row.evaluation.get("fit", {}).get("silent"),
         "contrast": row.evaluation.get("contrast", {}),
         "certificate": row.certificate,
         "odds": preferred_over(row.certificate),

@@ -13,11 +13,12 @@ from django.utils.translation import gettext_lazy
 from activelearning.models import Estimate
 from annotation.models import Campaign
 from annotation.services.refusals import Refusal
+from training.algorithms.config import TrainingConfig
 from training.forms import ResumeForm, RuleForm, StartRunForm
-from training.models import Run, RunMetric, StartRule
+from training.models import Method, Run, RunMetric, StartRule
 from training.plots import line_plot
 from training.services.rules import add_rule, switch_rule
-from training.services.runs import cancel_run, deficiency_of, resume_run, start_run
+from training.services.runs import cancel_run, deficiency_of, is_silent, read_config, resume_run, start_run
 from training.tasks import ask_for_work
 from training.views.pages import PageRequest, research_page, svg, theme_of
 
@@ -60,6 +61,8 @@ def runs(request: PageRequest, campaign: Campaign) -> HttpResponse:
         "runs": page.get_page(request.GET.get("page")),
         "estimate": estimate,
         "deficiency": deficiency_of(estimate),
+        "is_silent": is_silent(campaign, TrainingConfig()),
+        "methods": list(Method),
         "rules": StartRule.objects.filter(campaign=campaign).order_by("id"),
     }
     return render(request, "training/runs.html", context, status=422 if form.errors else 200)
@@ -77,6 +80,8 @@ def run(request: PageRequest, campaign: Campaign, run: UUID) -> HttpResponse:
         "last": last,
         "plots": [(name, title) for name, title in PLOTS.items() if name in seen],
         "policy": getattr(row, "policy", None),
+        "method": Method(row.method),
+        "is_silent": is_silent(campaign, read_config(row.config)),
         "step_text": str(row.step),
         "share": round(100 * row.step / row.steps) if row.steps else None,
     }
@@ -132,7 +137,13 @@ def start_rules(request: PageRequest, campaign: Campaign) -> HttpResponse:
             messages.success(request, _("A run will start by itself when the threshold is met."))
             return redirect("start_rules", code=campaign.code)
     rules = StartRule.objects.filter(campaign=campaign).order_by("id")
-    context = {"campaign": campaign, "form": form, "rules": rules}
+    context = {
+        "campaign": campaign,
+        "form": form,
+        "rules": rules,
+        "is_silent": is_silent(campaign, TrainingConfig()),
+        "methods": list(Method),
+    }
     return render(request, "training/start_rules.html", context, status=422 if form.errors else 200)
 
 
