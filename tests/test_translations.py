@@ -1,4 +1,4 @@
-"""Every sentence of the pages stands in every catalogue, with the same placeholders: found in the sources themselves."""
+"""Every sentence of the pages stands in every catalogue with its placeholders: found in the sources themselves."""
 
 import ast
 import gettext

@@ -8,7 +8,7 @@ from django.core.mail import EmailMessage
 from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
 from django.urls import reverse
-from django.utils import timezone
+from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
 from annotation.languages import codes_of
@@ -22,10 +22,13 @@ BETWEEN = timedelta(days=1)
 """The least time between two letters to one teacher."""
 
 
-def want_news(*, teacher: Teacher, origin: str) -> None:
-    """Letters with links to this address of the site; an empty one switches them off."""
+def want_news(*, teacher: Teacher, origin: str, language: str = "") -> None:
+    """Letters in this language with links to this address of the site; an empty address switches them off."""
     Teacher.objects.filter(pk=teacher.pk).update(news_origin=origin, waiting_since=None)
     teacher.news_origin, teacher.waiting_since = origin, None
+    if language and teacher.user is not None:
+        teacher.user.preferences = {**teacher.user.preferences, "language": language}
+        teacher.user.save(update_fields=["preferences"])
 
 
 def news_token(teacher: Teacher) -> str:
@@ -142,8 +145,10 @@ def tell(teacher: Teacher, campaign: Campaign, *, now: datetime) -> int:
     ).exclude(news_origin="")
     if not due.update(told_at=now, waiting_since=None):
         return 0
+    assert teacher.user is not None
     try:
-        letter(teacher, campaign).send()
+        with translation.override(teacher.user.preferences.get("language")):
+            letter(teacher, campaign).send()
     except OSError as error:  # smtplib's own errors are OSErrors too
         log.warning("news_not_sent", teacher=teacher.pk, reason=str(error))
         Teacher.objects.filter(pk=teacher.pk).update(told_at=before, waiting_since=teacher.waiting_since)

@@ -8,6 +8,7 @@ from django.core.serializers.json import DjangoJSONEncoder
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django.utils.translation import get_language
 from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods
 
@@ -64,7 +65,8 @@ def choose_news(request: HttpRequest) -> HttpResponse:
     """Letters when there is work again, on or off. Their links lead to the address that the teacher came by."""
     teacher = _teacher(request)
     if teacher is not None:
-        want_news(teacher=teacher, origin=request.build_absolute_uri("/") if request.POST.get("news") == "on" else "")
+        origin = request.build_absolute_uri("/") if request.POST.get("news") == "on" else ""
+        want_news(teacher=teacher, origin=origin, language=get_language() or "")
     return redirect("account")
 
 

@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotation.models import Campaign, Comparison, Offer, Teacher, User
-from annotation.services.news import news_token, tell_waiting_teachers, want_news
+from annotation.services.news import news_token, teacher_of_token, tell_waiting_teachers, want_news
 from annotation.tasks import reconcile, tell_waiting
 from tests.annotation.conftest import draft_for
 from tests.conftest import add_conversations
@@ -50,12 +50,26 @@ def test_new_comparisons_are_told_of_once(campaign: Campaign, waiting: Teacher) 
     assert letter.to == ["bob@example.org"]
     assert "Helpful answers" in letter.subject
     assert f"https://labels.example.org{reverse('desk', args=[campaign.code])}" in str(letter.body)
-    stop = f"https://labels.example.org{reverse('news_stop', args=[news_token(waiting)])}"
+    stop = letter.extra_headers["List-Unsubscribe"].strip("<>")
     assert stop in str(letter.body)
-    assert letter.extra_headers["List-Unsubscribe"] == f"<{stop}>"
+    assert stop.startswith("https://labels.example.org/news/")
+    assert teacher_of_token(stop.split("/")[-2]) == waiting
     waiting.refresh_from_db()
     assert waiting.waiting_since is None
     assert waiting.told_at is not None
+
+
+@pytest.mark.parametrize(("language", "word"), [("en", "You asked"), ("de", "Sie wollten"), ("es", "Pidió")])
+def test_a_letter_speaks_the_language_in_which_it_was_asked_for(
+    campaign: Campaign, waiting: Teacher, bob: User, sign_in: Callable[[User], Client], language: str, word: str
+) -> None:
+    client = sign_in(bob)
+    client.cookies["django_language"] = language
+    client.post(reverse("account_news"), {"news": "on"})
+    go_without(waiting)
+    add_conversations(campaign, 1)
+    assert tell_waiting_teachers() == 1
+    assert word in str(mail.outbox[0].body)
 
 
 def test_who_left_while_there_was_work_hears_nothing(
