@@ -2,7 +2,8 @@
 
 The solver takes Newton steps with a factor that it keeps while the steps shrink fast (chord steps, one pass over the
 labels each) and renews when they do not. Cold, the factor is renewed nearly every step: damped Newton. Warm, after a
-few new labels, the old factor serves to the end.
+few new labels, the old factor serves to the end, and the first step is taken on the new labels alone: at the earlier
+estimate the gradient of the others is nought.
 """
 
 from contextlib import nullcontext
@@ -16,7 +17,9 @@ from activelearning.algorithms.likelihood import (
     THREADED_NUMBERS,
     Curvature,
     curvature,
+    evaluate,
     label_rationality,
+    pull_curvature,
     utilities,
     weighted_gram,
 )
@@ -26,6 +29,7 @@ from activelearning.algorithms.types import Bools, Floats, Ints, Labels
 __all__ = ["DidNotConverge", "Estimate", "NotIdentified", "covariance", "every", "fit", "take"]
 
 SLOW = 0.25  # a chord step that leaves more than this share of the distance asks for a new factor
+DOUBT = 30.0  # what a step may leave is this many times what the last two foretell, and at most its own length
 SUBSAMPLE = 8  # a large cold fit starts from the fit of every eighth label, and from its factor
 LARGE = 10**8  # n d^2 from which that pays
 
@@ -43,7 +47,7 @@ class Estimate:
     label_count    int              n
     steps          int              steps taken
     passes         int              passes over the labels, those of the curvature counted
-    distance       float            length of the last step in the norm of H: how far the optimum can be
+    distance       float            how far the optimum can be in the norm of H, by the length of the last steps
     is_on_ball     bool             the ball constraint binds
     """
 
@@ -80,9 +84,10 @@ def fit(
     ball         the largest length of theta, or None
     bias_prior   tau_b > 0 fits a position bias b_k ~ N(0, tau_b^2) per teacher beside theta; None leaves it out
     start        an earlier estimate whose labels are the first `start.label_count` of these: the warm refit
-    tolerance    stop when the next step is shorter than this in the norm of H (standard errors have length sqrt(d))
-    is_fresh     compute H at theta_hat. False after a warm start keeps the old H plus the new labels, one pass less
-                 and much cheaper: its weights are those of the earlier theta, off by a factor e^(change of utility)
+    tolerance    how far the optimum may be in the norm of H, in which standard errors have length sqrt(d)
+    is_fresh     compute H at theta_hat. False after a warm start (same rationality, same ridge) keeps the old H plus
+                 the new labels, much cheaper: its weights are those of the earlier theta, off by a factor
+                 e^(change of utility)
     raises       ValueError for bad input, NotIdentified, DidNotConverge
 
     n = 0 gives theta = 0 and H = ridge I.
@@ -95,21 +100,28 @@ def fit(
         return Estimate(np.zeros(width), ridge * np.eye(width), zeros, error, 0.0, ridge, 0, 0, 0, 0.0, False)
     problem = Problem(labels, label_rationality(labels, rationality), ridge, ball, bias_prior, teachers)
     with one_blas_thread() if labels.design.size >= THREADED_NUMBERS else nullcontext():
-        theta, bias, hessian = _first_point(problem, rationality, start, max_steps, is_fresh)
-        return _solve(problem, theta, bias, hessian, tolerance, max_steps, is_fresh)
+        begin = _begin(problem, rationality, start, max_steps, is_fresh)
+        return _solve(problem, begin, tolerance, max_steps, is_fresh)
 
 
-def _first_point(
-    problem: Problem, rationality: Floats, start: Estimate | None, max_steps: int, is_fresh: bool
-) -> tuple[Floats, Floats, Curvature | None]:
-    """Where to begin and with which factor: the earlier estimate's, that of a part of many labels, or zero and none."""
+@dataclass(frozen=True)
+class _Point:
+    """Where the solver begins: theta and b, a factor's Hessian or None, and the length of the step that led here."""
+
+    theta: Floats
+    bias: Floats
+    hessian: Curvature | None = None
+    moved: float = np.inf
+
+
+def _begin(problem: Problem, rationality: Floats, start: Estimate | None, max_steps: int, is_fresh: bool) -> _Point:
+    """The earlier estimate, with the new labels learned where it can; the fit of a part of many labels; or zero."""
     labels, teachers, width = problem.labels, problem.teachers, problem.labels.design.shape[1]
-    theta, bias = np.zeros(width), np.zeros(teachers)
     if start is not None:
         theta, bias = start.theta.copy(), _grown(start.bias, teachers)
-        return theta, bias, None if is_fresh else _extended(problem, start, theta, bias)
+        return _Point(theta, bias) if is_fresh else _learn_new(problem, start, theta, bias)
     if len(labels) <= 4 * SUBSAMPLE * width or len(labels) * width**2 <= LARGE:
-        return theta, bias, None
+        return _Point(np.zeros(width), np.zeros(teachers))
     prior = problem.bias_prior
     part = fit(
         every(labels, SUBSAMPLE),
@@ -121,19 +133,32 @@ def _first_point(
         max_steps=max_steps,
     )
     whole = Curvature(SUBSAMPLE * part.information, np.zeros((width, teachers)), np.ones(teachers))
-    return part.theta.copy(), part.bias.copy(), whole if prior is None else None
+    return _Point(part.theta.copy(), part.bias.copy(), whole if prior is None else None)
 
 
-def _solve(
-    problem: Problem,
-    theta: Floats,
-    bias: Floats,
-    hessian: Curvature | None,
-    tolerance: float,
-    max_steps: int,
-    is_fresh: bool,
-) -> Estimate:
-    """Chord and Newton steps from (theta, b); `hessian` None asks for a new one at once."""
+def _learn_new(problem: Problem, start: Estimate, theta: Floats, bias: Floats) -> _Point:
+    """One step on the new labels alone with the start's H and theirs; the pull's part of H is computed anew.
+
+    At the start's theta the gradient of the labels it had is nought, so that they need no look. Where the ball held
+    the start it is not, and the step is left to the solver.
+    """
+    new, rho = take(problem.labels, slice(start.label_count, None)), problem.rho[start.label_count :]
+    added = curvature(new, theta, bias, rho=rho, with_pull=False)
+    hessian = Curvature(start.information + added.reward, added.cross, np.ones(bias.size))
+    if problem.bias_prior is not None:
+        cross, pull = pull_curvature(problem.labels, theta, bias, rho=problem.rho)
+        hessian = Curvature(hessian.reward, cross, pull + problem.bias_prior**-2)
+    if start.is_on_ball:
+        return _Point(theta, bias, hessian)
+    _, score, pull = evaluate(new, theta, bias, rho=rho)
+    pull = np.zeros_like(bias) if problem.bias_prior is None else pull
+    move, bias_move, moved, _ = Factor(hessian).step(theta, -score, -pull, problem.ball)
+    return _Point(theta + move, bias + bias_move, hessian, moved)
+
+
+def _solve(problem: Problem, begin: _Point, tolerance: float, max_steps: int, is_fresh: bool) -> Estimate:
+    """Chord and Newton steps from where it begins; a Hessian of None asks for a new one at once."""
+    theta, bias, hessian, previous = begin.theta, begin.bias, begin.hessian, begin.moved
     passes = 1
     with np.errstate(invalid="ignore"):  # a row that is not finite is refused by name, two lines below
         objective, gradient, bias_gradient = problem.value(theta, bias)
@@ -142,17 +167,18 @@ def _solve(
     is_current = hessian is None
     if hessian is None:
         hessian, passes = problem.curvature(theta, bias), passes + 1
-    factor, previous = CorrectedFactor(Factor(hessian)), np.inf
+    factor = CorrectedFactor(Factor(hessian))
     for steps in range(1, max_steps + 1):
         move, bias_move, distance, is_held = factor.step(theta, gradient, bias_gradient, problem.ball)
         if not is_current and distance > max(SLOW * previous, tolerance):
             factor, passes, is_current = CorrectedFactor(Factor(problem.curvature(theta, bias))), passes + 1, True
             move, bias_move, distance, is_held = factor.step(theta, gradient, bias_gradient, problem.ball)
         slope = float(gradient @ move) + float(bias_gradient @ bias_move)
-        if distance <= tolerance:  # the last step needs no look at the labels: the quadratic model is exact enough
+        left = distance if np.isinf(previous) else distance * min(1.0, DOUBT * distance / previous)
+        if left <= tolerance:  # the last step needs no look at the labels: the quadratic model is exact enough
             theta, bias = theta + move, bias + bias_move
             loglik = problem.penalty(theta, bias) - (objective + slope + 0.5 * distance**2)
-            return _result(problem, theta, bias, factor.base, loglik, steps, passes, distance, is_held, is_fresh)
+            return _result(problem, theta, bias, factor.base, loglik, steps, passes, left, is_held, is_fresh)
         share = 1.0
         while True:
             new_theta, new_bias = theta + share * move, bias + share * bias_move
@@ -247,16 +273,6 @@ def take(labels: Labels, rows: slice | Ints | Bools) -> Labels:
         labels.side[rows],
         labels.weight[rows],
     )
-
-
-def _extended(problem: Problem, start: Estimate, theta: Floats, bias: Floats) -> Curvature:
-    """The start's H plus the labels since, at the start's theta; the pull's part is computed anew."""
-    new = take(problem.labels, slice(start.label_count, None))
-    added = curvature(new, theta, bias, rho=problem.rho[start.label_count :], with_pull=False)
-    if problem.bias_prior is None:
-        return Curvature(start.information + added.reward, added.cross, np.ones(bias.size))
-    full = problem.curvature(theta, bias)
-    return Curvature(start.information + added.reward, full.cross, full.pull)
 
 
 def _refuse_separable(problem: Problem, theta: Floats, bias: Floats) -> None:

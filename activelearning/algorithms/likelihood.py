@@ -121,16 +121,26 @@ def curvature(labels: Labels, theta: Floats, bias: Floats, *, rho: Floats, with_
     with_pull  False leaves the teachers' part at zero, where no position bias is fitted
     returns    Curvature
     """
-    utility = utilities(labels, theta, rho=rho, bias=bias)
-    spread = labels.weight * expit(utility) * expit(-utility)  # (n,)  w p (1 - p), never 0 by cancellation
-    reward = weighted_gram(labels.design, rho * rho * spread)
+    reward = weighted_gram(labels.design, rho * rho * _spread(labels, theta, bias, rho))
     if not with_pull:
         return Curvature(reward, np.zeros((theta.size, bias.size)), np.zeros(bias.size))
+    return Curvature(reward, *pull_curvature(labels, theta, bias, rho=rho))
+
+
+def pull_curvature(labels: Labels, theta: Floats, bias: Floats, *, rho: Floats) -> tuple[Floats, Floats]:
+    """The teachers' part of the curvature: `cross` (d, k) and `pull` (k,)."""
+    spread = _spread(labels, theta, bias, rho)
     owner = csr_array(
         (rho * labels.side * spread, (labels.teacher, np.arange(len(labels)))), shape=(bias.size, len(labels))
     )
     cross = np.asarray(owner @ labels.design).T  # (d, k)
-    return Curvature(reward, cross, per_teacher(labels, spread, teachers=bias.size))
+    return cross, per_teacher(labels, spread, teachers=bias.size)
+
+
+def _spread(labels: Labels, theta: Floats, bias: Floats, rho: Floats) -> Floats:
+    """w_t p_t (1 - p_t) of every label, never 0 by cancellation. (n,)"""
+    utility = utilities(labels, theta, rho=rho, bias=bias)
+    return np.asarray(labels.weight * expit(utility) * expit(-utility))
 
 
 def per_teacher(labels: Labels, amount: Floats, *, teachers: int) -> Floats:
