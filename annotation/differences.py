@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 from difflib import Match, SequenceMatcher
 
-from django.core.cache import cache
+from django.core.cache import caches
 from django.utils.safestring import SafeString, mark_safe
 
 from annotation.rendering import KEEP_SECONDS, Sides, Turn
@@ -46,13 +46,14 @@ def mark_words(first: str, second: str) -> tuple[SafeString, SafeString]:
     Only text is wrapped, never a tag nor a formula, so that what was safe stays safe.
     """
     key = f"words:{hashlib.sha256(f'{len(first)} {first}{second}'.encode()).hexdigest()}"
-    marked: tuple[str, str] | None = cache.get(key)
+    near = caches["near"]
+    marked: tuple[str, str] | None = near.get(key)
     if marked is None:
         pieces = _split(first), _split(second)
         words = tuple([text for kind, text in side if kind in ("word", "formula")] for side in pieces)
         differing = _compare_words(words[0], words[1])
         marked = _wrap(pieces[0], differing[0]), _wrap(pieces[1], differing[1])
-        cache.set(key, marked, KEEP_SECONDS)
+        near.set(key, marked, KEEP_SECONDS)
     return mark_safe(marked[0]), mark_safe(marked[1])
 
 

@@ -11,7 +11,7 @@ from string import ascii_uppercase
 from typing import Any
 
 import nh3
-from django.core.cache import cache
+from django.core.cache import caches
 from django.utils.html import escape
 from django.utils.safestring import SafeString, mark_safe
 from latex2mathml.converter import convert as latex_to_mathml
@@ -108,10 +108,11 @@ class Sides:
 def render_text(text: str) -> SafeString:
     """The text as safe HTML. Kept by its digest, so that the same text is rendered once."""
     key = f"html:{VERSION}:{hashlib.sha256(text.encode(errors='replace')).hexdigest()}"
-    html: str | None = cache.get(key)
+    near = caches["near"]
+    html: str | None = near.get(key)
     if html is None:
         html = _clean(_render_markdown(text))
-        cache.set(key, html, KEEP_SECONDS)
+        near.set(key, html, KEEP_SECONDS)
     return mark_safe(html)  # the only place that vouches for it, right after the allow-list
 
 

@@ -89,6 +89,22 @@ else:
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+# Caches ---------------------------------------------------------------------------------------------------------------
+
+CACHES = {
+    "default": {  # shared by all processes: limits on sign-ins, what was asked of the workers, pictures
+        "BACKEND": "config.cache.SharedCache",
+        "LOCATION": ENV.redis.replace("redis+socket://", "unix://", 1),  # the client's word for a socket
+        "KEY_PREFIX": "tutelage",
+        "OPTIONS": {"socket_connect_timeout": 1, "socket_timeout": 1},
+    },
+    "near": {  # in each process: rendered texts, which every turn of a desk asks for
+        "BACKEND": "django.core.cache.backends.locmem.LocMemCache",
+        "LOCATION": "near",
+        "OPTIONS": {"MAX_ENTRIES": 2000},
+    },
+}
+
 # Files ----------------------------------------------------------------------------------------------------------------
 
 MEDIA_ROOT = ENV.data / "files"

@@ -32,6 +32,13 @@ def plain_static_files(settings: Any) -> None:
 
 
 @pytest.fixture(autouse=True)
+def caches_of_this_process(settings: Any) -> None:
+    """Tests run beside each other on one Redis, with the same keys in databases of their own."""
+    memory = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
+    settings.CACHES = {name: {**memory, "LOCATION": name} for name in settings.CACHES}
+
+
+@pytest.fixture(autouse=True)
 def files_in_a_folder(settings: Any, tmp_path: Path) -> None:
     settings.MEDIA_ROOT = tmp_path / "files"
 
