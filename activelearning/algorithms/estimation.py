@@ -10,8 +10,10 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_solve
+from scipy.special import expit
 
+from activelearning.algorithms.arrow import Arrow, ArrowFactor
 from activelearning.algorithms.kernels import one_blas_thread
 from activelearning.algorithms.likelihood import (
     THREADED_NUMBERS,
@@ -19,9 +21,8 @@ from activelearning.algorithms.likelihood import (
     curvature,
     evaluate,
     label_rationality,
-    pull_curvature,
+    sum_squares,
     utilities,
-    weighted_gram,
 )
 from activelearning.algorithms.newton import CorrectedFactor, DidNotConverge, Factor, NotIdentified, Problem
 from activelearning.algorithms.types import Bools, Floats, Ints, Labels
@@ -146,8 +147,8 @@ def _learn_new(problem: Problem, start: Estimate, theta: Floats, bias: Floats) -
     added = curvature(new, theta, bias, rho=rho, with_pull=False)
     hessian = Curvature(start.information + added.reward, added.cross, np.ones(bias.size))
     if problem.bias_prior is not None:
-        cross, pull = pull_curvature(problem.labels, theta, bias, rho=problem.rho)
-        hessian = Curvature(hessian.reward, cross, pull + problem.bias_prior**-2)
+        pulls = curvature(problem.labels, theta, bias, rho=problem.rho, with_reward=False)
+        hessian = Curvature(hessian.reward, pulls.cross, pulls.pull + problem.bias_prior**-2)
     if start.is_on_ball:
         return _Point(theta, bias, hessian)
     _, score, pull = evaluate(new, theta, bias, rho=rho)
@@ -233,28 +234,34 @@ def _result(
     )
 
 
-def covariance(estimate: Estimate, labels: Labels, *, rationality: Floats) -> Floats:
-    """Covariance of theta_hat at known rationality: H^-1, or the sandwich where labels hold ties.
+def covariance(estimate: Estimate, labels: Labels, *, rationality: Floats, bias_prior: float | None = None) -> Floats:
+    """Covariance of theta_hat at known rationality: the inverse information, or the sandwich where labels hold ties.
 
-        V = H^-1 (ridge I + sum_t w_t rho_t^2 (y_t - p_t)^2 z_t z_t') H^-1
+        V = J^-1 M J^-1,   theta's block,   J over (theta, b) where a pull was fitted, else over theta alone
+        M = priors + sum_t w_t (y_t - p_t)^2 x_t x_t',   x_t = (rho_t z_t, s_t)
 
     A tie scored as 1/2 is not a Bernoulli outcome, so its squared surprise stands in place of p (1-p). The ridge keeps
     its part (theta ~ N(0, I/ridge) in the prior), so both forms agree in expectation where no label is a tie.
 
-    returns  (d, d) float64, symmetric
+    bias_prior  as it was fitted: not knowing the pulls takes up to one label's information for every teacher
+    returns     (d, d) float64, symmetric
     """
-    factor = cho_factor(estimate.information, lower=True)
-    width = estimate.theta.size
-    if not np.any(labels.outcome == 0.5):
-        inverse = np.asarray(cho_solve(factor, np.eye(width)))
-        return np.asarray(0.5 * (inverse + inverse.T))
-    rho = label_rationality(labels, rationality)
-    utility = utilities(labels, estimate.theta, rho=rho, bias=_grown(estimate.bias, rationality.shape[0]))
-    surprise = labels.outcome - 1.0 / (1.0 + np.exp(-np.clip(utility, -700, 700)))
-    meat = estimate.ridge * np.eye(width) + weighted_gram(labels.design, labels.weight * (rho * surprise) ** 2)
-    half = cho_solve(factor, meat)
-    both = np.asarray(cho_solve(factor, half.T))
-    return np.asarray(0.5 * (both + both.T))
+    rho, teachers = label_rationality(labels, rationality), rationality.shape[0]
+    bias, has_pull = _grown(estimate.bias, teachers), bias_prior is not None
+    pulls = curvature(labels, estimate.theta, bias, rho=rho, with_pull=has_pull, with_reward=False)
+    own = np.ones(teachers) if bias_prior is None else np.full(teachers, bias_prior**-2)
+    bread = meat = _as_arrow(Curvature(estimate.information, pulls.cross, pulls.pull + own))
+    if np.any(labels.outcome == 0.5):
+        utility = utilities(labels, estimate.theta, rho=rho, bias=bias)
+        square = labels.weight * (labels.outcome - expit(utility)) ** 2
+        found = sum_squares(labels, square, rho=rho, teachers=teachers, with_pull=has_pull)
+        ridge = estimate.ridge * np.eye(estimate.theta.size)
+        meat = _as_arrow(Curvature(found.reward + ridge, found.cross, found.pull + own))
+    return ArrowFactor(bread).covariance(meat)[0]
+
+
+def _as_arrow(matrix: Curvature) -> Arrow:
+    return Arrow(matrix.reward, matrix.cross.T[:, :, None], matrix.pull[:, None, None])
 
 
 def every(labels: Labels, stride: int) -> Labels:

@@ -4,8 +4,9 @@ A label in the comparison's own order has the utility
 
     u_t = rho_t theta' z_t + s_t b_k                                                (M2), with display order
 
-where s_t is +1 if a was shown first and b_k is the teacher's pull toward the response shown first. A tie is the
-outcome 1/2. Everything walks over the labels in blocks that fit the cache, so one evaluation reads them once.
+where s_t is +1 if a was shown first, -1 if b was, and 0 where no order was shown (a comparison that a ranking implies);
+b_k is the teacher's pull toward the response shown first. A tie is the outcome 1/2. Everything walks over the labels in
+blocks that fit the cache, so one evaluation reads them once.
 """
 
 import itertools
@@ -114,33 +115,37 @@ def evaluate(labels: Labels, theta: Floats, bias: Floats, *, rho: Floats) -> tup
     return value, score, per_teacher(labels, labels.side * surprise, teachers=bias.size)
 
 
-def curvature(labels: Labels, theta: Floats, bias: Floats, *, rho: Floats, with_pull: bool = True) -> Curvature:
+def curvature(
+    labels: Labels, theta: Floats, bias: Floats, *, rho: Floats, with_pull: bool = True, with_reward: bool = True
+) -> Curvature:
     """The curvature of the labels alone (no ridge, no prior) at (theta, b).
 
-    theta      (d,) float64;  bias (k,) float64;  rho (n,) float64
-    with_pull  False leaves the teachers' part at zero, where no position bias is fitted
-    returns    Curvature
+    theta        (d,) float64;  bias (k,) float64;  rho (n,) float64
+    with_pull    False leaves the teachers' part at zero, where no position bias is fitted
+    with_reward  False leaves the reward's part at zero, which is nearly all of the work
+    returns      Curvature
     """
-    reward = weighted_gram(labels.design, rho * rho * _spread(labels, theta, bias, rho))
+    utility = utilities(labels, theta, rho=rho, bias=bias)
+    spread = labels.weight * expit(utility) * expit(-utility)  # (n,)  w p (1 - p), never 0 by cancellation
+    return sum_squares(labels, spread, rho=rho, teachers=bias.size, with_pull=with_pull, with_reward=with_reward)
+
+
+def sum_squares(
+    labels: Labels, amount: Floats, *, rho: Floats, teachers: int, with_pull: bool = True, with_reward: bool = True
+) -> Curvature:
+    """sum_t a_t x_t x_t' over what a label turns: x_t = rho_t z_t for theta, and s_t for its teacher's pull.
+
+    amount  (n,) float64  a_t >= 0;  a part that is not asked for is left at zero
+    """
+    width = labels.design.shape[1]
+    reward = weighted_gram(labels.design, rho * rho * amount) if with_reward else np.zeros((width, width))
     if not with_pull:
-        return Curvature(reward, np.zeros((theta.size, bias.size)), np.zeros(bias.size))
-    return Curvature(reward, *pull_curvature(labels, theta, bias, rho=rho))
-
-
-def pull_curvature(labels: Labels, theta: Floats, bias: Floats, *, rho: Floats) -> tuple[Floats, Floats]:
-    """The teachers' part of the curvature: `cross` (d, k) and `pull` (k,)."""
-    spread = _spread(labels, theta, bias, rho)
+        return Curvature(reward, np.zeros((width, teachers)), np.zeros(teachers))
     owner = csr_array(
-        (rho * labels.side * spread, (labels.teacher, np.arange(len(labels)))), shape=(bias.size, len(labels))
+        (rho * labels.side * amount, (labels.teacher, np.arange(len(labels)))), shape=(teachers, len(labels))
     )
     cross = np.asarray(owner @ labels.design).T  # (d, k)
-    return cross, per_teacher(labels, spread, teachers=bias.size)
-
-
-def _spread(labels: Labels, theta: Floats, bias: Floats, rho: Floats) -> Floats:
-    """w_t p_t (1 - p_t) of every label, never 0 by cancellation. (n,)"""
-    utility = utilities(labels, theta, rho=rho, bias=bias)
-    return np.asarray(labels.weight * expit(utility) * expit(-utility))
+    return Curvature(reward, cross, per_teacher(labels, labels.side**2 * amount, teachers=teachers))
 
 
 def per_teacher(labels: Labels, amount: Floats, *, teachers: int) -> Floats:

@@ -155,7 +155,7 @@ class _Joint:
             both = self._per_cell(spread * gap * labels.side, teachers)
             teacher[:, -1, :-1] += both
             teacher[:, :-1, -1] += both
-            teacher[:, -1, -1] += per_teacher(labels, spread, teachers=k)
+            teacher[:, -1, -1] += per_teacher(labels, labels.side**2 * spread, teachers=k)
         reward = weighted_gram(labels.design, rho * rho * spread) + self.ridge * np.eye(d)
         return Arrow(reward, cross, teacher)
 

@@ -160,7 +160,7 @@ def _fit_known(
         **{name.name: np.asarray(getattr(plain, name.name)) for name in fields(plain)},
         "rationality": stated,
         "rationality_error": np.zeros_like(stated),
-        "covariance": covariance(plain, data, rationality=stated),
+        "covariance": covariance(plain, data, rationality=stated, bias_prior=PULL),
     }
 
 

@@ -274,6 +274,28 @@ def test_without_ties_the_covariance_is_the_inverse_information() -> None:
     np.testing.assert_allclose(covariance(found, labels, rationality=RHO) @ found.information, np.eye(6), atol=1e-9)
 
 
+def test_not_knowing_the_pulls_is_counted_in_the_covariance() -> None:
+    labels = plant_labels(80, theta=THETA, rationality=RHO, orderless=0.2)
+    found = fit(labels, rationality=RHO, ridge=0.5, bias_prior=0.5, tolerance=1e-9)
+    rho, step, point = label_rationality(labels, RHO), 1e-5, np.r_[found.theta, found.bias]
+
+    def gradient(x: np.ndarray) -> np.ndarray:
+        _, score, pull = evaluate(labels, x[:6], x[6:], rho=rho)
+        return np.r_[0.5 * x[:6] - score, 4 * x[6:] - pull]
+
+    hessian = np.array([(gradient(point + h) - gradient(point - h)) / (2 * step) for h in step * np.eye(9)])
+    whole = np.linalg.inv(hessian)
+    np.testing.assert_allclose(covariance(found, labels, rationality=RHO, bias_prior=0.5), whole[:6, :6], atol=1e-7)
+    np.testing.assert_allclose(found.bias_error, np.sqrt(np.diag(whole))[6:], rtol=1e-5)
+
+
+def test_a_teacher_who_was_shown_no_order_has_the_priors_pull() -> None:
+    labels = plant_labels(200, theta=THETA, rationality=RHO, orderless=1.0)
+    found = fit(labels, rationality=RHO, ridge=0.5, bias_prior=0.5)
+    np.testing.assert_allclose(found.bias, 0.0, atol=1e-12)
+    np.testing.assert_allclose(found.bias_error, 0.5)
+
+
 def test_with_ties_the_sandwich_has_the_spread_of_repeated_campaigns() -> None:
     one = np.ones((1, 1))
     estimates, claimed, inverse = [], [], []

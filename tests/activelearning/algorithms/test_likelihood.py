@@ -44,7 +44,7 @@ def test_the_gradient_is_that_of_finite_differences(ties: float) -> None:
 
 
 def test_the_curvature_is_minus_the_gradients_finite_differences() -> None:
-    labels = plant_labels(60, theta=THETA, rationality=RHO, bias=BIAS, ties=0.2)
+    labels = plant_labels(60, theta=THETA, rationality=RHO, bias=BIAS, ties=0.2, orderless=0.3)
     labels = dataclasses.replace(labels, weight=np.linspace(0.2, 1.5, 60))
     rho, point, step = label_rationality(labels, RHO), np.array([0.2, 0.1, -0.4, 0.3, -0.6]), 1e-5
 

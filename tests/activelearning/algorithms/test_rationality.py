@@ -42,7 +42,7 @@ def split(x: Floats) -> tuple[Floats, Floats]:
 
 
 def test_its_gradient_and_hessian_are_those_of_finite_differences() -> None:
-    labels = plant_labels(120, theta=THETA, rationality=RHO, bias=BIAS, ties=0.2)
+    labels = plant_labels(120, theta=THETA, rationality=RHO, bias=BIAS, ties=0.2, orderless=0.3)
     joint, point, step = problem(labels), np.random.default_rng(0).normal(0.3, 0.5, size=19), 1e-5
 
     def value(x: Floats) -> float:
