@@ -7,9 +7,9 @@ from django.db import IntegrityError, transaction
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
-from annotation.models import Campaign, Comparison, Enrolment, GuidelineVersion, Label, Offer, Teacher
+from annotation.models import Campaign, Comparison, Enrolment, GuidelineVersion, Label, Membership, Offer, Teacher
 from annotation.services import budget
-from annotation.services.terms import members_of
+from annotation.services.terms import members_of, readable_by
 
 FIRST_IN_QUEUE = -1e9
 GOLD_CHOICE = 200
@@ -35,7 +35,7 @@ def read_guidelines(*, enrolment: Enrolment, version: GuidelineVersion) -> Enrol
 def advance_enrolment(*, campaign: Campaign, enrolment: Enrolment) -> None:
     """Move on from the tutorial when it is answered, and from the qualification when it is decided."""
     if enrolment.stage == Enrolment.Stage.TUTORIAL and not _is_waiting(campaign, enrolment):
-        has_exam = campaign.qualification_size > 0 and _golds(campaign).exists()
+        has_exam = campaign.qualification_size > 0 and _golds(campaign, enrolment).exists()
         _move(enrolment, Enrolment.Stage.QUALIFICATION if has_exam else Enrolment.Stage.WORKING)
     if enrolment.stage == Enrolment.Stage.QUALIFICATION:
         answered, right = qualification_score(campaign=campaign, teacher=enrolment.teacher)
@@ -60,16 +60,28 @@ def _move(enrolment: Enrolment, stage: Enrolment.Stage) -> None:
     enrolment.stage, enrolment.working_since = stage, since
 
 
-def _golds(campaign: Campaign) -> QuerySet[Comparison]:
-    return Comparison.objects.filter(campaign=campaign, is_active=True, gold_outcome__isnull=False, is_tutorial=False)
+def _lessons(campaign: Campaign, enrolment: Enrolment) -> QuerySet[Comparison]:
+    """In a language that the teacher reads, as with every other offer."""
+    member = _membership(campaign, enrolment.teacher)
+    return Comparison.objects.filter(
+        readable_by(enrolment.teacher, [member] if member is not None else []), campaign=campaign, is_active=True
+    )
+
+
+def _membership(campaign: Campaign, teacher: Teacher) -> Membership | None:
+    return members_of(campaign).filter(teacher=teacher).first()
+
+
+def _golds(campaign: Campaign, enrolment: Enrolment) -> QuerySet[Comparison]:
+    return _lessons(campaign, enrolment).filter(gold_outcome__isnull=False, is_tutorial=False)
 
 
 def _unseen(campaign: Campaign, enrolment: Enrolment) -> QuerySet[Comparison]:
     """Lessons of the stage that the teacher has neither answered, skipped nor waiting."""
     if enrolment.stage == Enrolment.Stage.TUTORIAL:
-        lessons = Comparison.objects.filter(campaign=campaign, is_active=True, is_tutorial=True)
+        lessons = _lessons(campaign, enrolment).filter(is_tutorial=True)
     else:
-        lessons = _golds(campaign)
+        lessons = _golds(campaign, enrolment)
     seen = Offer.objects.filter(
         comparison=OuterRef("pk"), teacher=enrolment.teacher_id, state__in=(*Offer.TAKEN, Offer.State.SKIPPED)
     )
@@ -108,7 +120,7 @@ def next_lesson(*, campaign: Campaign, teacher: Teacher, enrolment: Enrolment) -
         return None
     draw = _draw(campaign, enrolment)
     is_tutorial = enrolment.stage == Enrolment.Stage.TUTORIAL
-    membership = members_of(campaign).filter(teacher=teacher).first()
+    membership = _membership(campaign, teacher)
     cost = Decimal(0)
     if membership is not None and not enrolment.is_learning:
         cost = budget.cost_of(membership, campaign=campaign)

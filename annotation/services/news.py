@@ -11,9 +11,8 @@ from django.urls import reverse
 from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
-from annotation.languages import codes_of
 from annotation.models import Campaign, Comparison, Enrolment, Membership, Offer, Teacher
-from annotation.services.terms import PRESENCE, has_room, is_at_work
+from annotation.services.terms import PRESENCE, has_room, is_at_work, readable_by
 
 log = structlog.get_logger(__name__)
 
@@ -119,11 +118,7 @@ def has_work(campaign: Campaign, *, teacher: Teacher, now: datetime) -> bool:
     wanted = [set(member.categories or member.pool.categories) for member in able]
     if all(wanted):
         fresh = fresh.filter(category__in=set().union(*wanted))
-    pools = [set(codes_of(member.pool.languages)) for member in able]
-    for codes in (set(codes_of(teacher.languages)), set().union(*pools) if all(pools) else set()):
-        if codes:
-            fresh = fresh.filter(conversation__language__in=["", *codes])
-    return fresh.exists()
+    return fresh.filter(readable_by(teacher, able)).exists()
 
 
 def tell(teacher: Teacher, campaign: Campaign, *, now: datetime) -> int:

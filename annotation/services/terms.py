@@ -1,5 +1,6 @@
 """What a member's terms allow now: limits of a day and in all, hours, time off, presence."""
 
+from collections.abc import Iterable
 from datetime import date, datetime, time, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -7,6 +8,7 @@ from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from annotation.languages import codes_of
 from annotation.models import Campaign, Enrolment, Membership, Teacher
 
 PRESENCE = timedelta(minutes=3)
@@ -56,6 +58,16 @@ def unread_terms(*, campaign: Campaign, teacher: Teacher) -> Membership | None:
         .filter(teacher=teacher, teacher__kind=Teacher.Kind.HUMAN, accepted_terms__lt=F("pool__terms_version"))
         .first()
     )
+
+
+def readable_by(teacher: Teacher, members: Iterable[Membership]) -> Q:
+    """Which comparisons are in a language that the teacher and one of these pools read, or in none that is known."""
+    pools = [set(codes_of(member.pool.languages)) for member in members]
+    readable = Q()
+    for codes in (set(codes_of(teacher.languages)), set().union(*pools) if all(pools) else set()):
+        if codes:
+            readable &= Q(conversation__language__in=["", *codes])
+    return readable
 
 
 def is_at_work(teacher: Teacher, *, now: datetime | None = None) -> bool:

@@ -11,9 +11,14 @@ from django.utils import timezone
 
 from annotation.imports import run_import, start_import
 from annotation.languages import code_of, codes_of, may_read
-from annotation.models import Campaign, Comparison, Conversation, Pool, Teacher, User
+from annotation.models import Campaign, Comparison, Conversation, Enrolment, Offer, Pool, Teacher, User
+from annotation.services.enrolments import enrol, read_guidelines
 from annotation.services.news import has_work
+from annotation.services.offers import claim_offer
 from tests.conftest import add_conversations
+
+READERS = [([], [], True), (["fr"], [], False), ([], ["fr"], False), (["fr", "de"], ["German"], True)]
+"""What the pool and the teacher read, and whether that has German in it."""
 
 
 @pytest.mark.parametrize(
@@ -81,9 +86,7 @@ def test_a_stranger_says_it_for_nobody(teacher: Teacher, charlie: User, sign_in:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize(("pool_reads", "teacher_reads", "is_work"), [
-    ([], [], True), (["fr"], [], False), ([], ["fr"], False), (["fr", "de"], ["German"], True),
-])  # fmt: skip
+@pytest.mark.parametrize(("pool_reads", "teacher_reads", "is_work"), READERS)
 def test_what_one_cannot_read_is_no_work_to_be_told_of(
     campaign: Campaign, teacher: Teacher, pool: Pool, pool_reads: list[str], teacher_reads: list[str], is_work: bool
 ) -> None:
@@ -94,3 +97,57 @@ def test_what_one_cannot_read_is_no_work_to_be_told_of(
     teacher.refresh_from_db()
     assert has_work(campaign, teacher=teacher, now=timezone.now()) is is_work
     assert Comparison.objects.count() == 2
+
+
+@pytest.fixture
+def lessons(campaign: Campaign) -> list[Comparison]:
+    """A lesson in German, and gold in German."""
+    lesson, gold = add_conversations(campaign, 2)
+    Conversation.objects.update(language="de")
+    Comparison.objects.update(gold_outcome=1)
+    Comparison.objects.filter(pk=lesson.pk).update(is_tutorial=True)
+    return [lesson, gold]
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("pool_reads", "teacher_reads", "is_asked"), READERS)
+def test_a_lesson_is_in_a_language_that_the_teacher_reads(
+    campaign: Campaign,
+    teacher: Teacher,
+    pool: Pool,
+    lessons: list[Comparison],
+    pool_reads: list[str],
+    teacher_reads: list[str],
+    is_asked: bool,
+) -> None:
+    Pool.objects.update(languages=pool_reads)
+    Teacher.objects.update(languages=teacher_reads)
+    Campaign.objects.update(qualification_size=1)
+    campaign.refresh_from_db()
+    teacher.refresh_from_db()
+    enrolment = read_guidelines(enrolment=enrol(campaign=campaign, teacher=teacher), version=campaign.guidelines.get())
+    assert enrolment.stage == (Enrolment.Stage.TUTORIAL if is_asked else Enrolment.Stage.WORKING)
+    offer = claim_offer(campaign=campaign, teacher=teacher)
+    assert (None if offer is None else offer.comparison) == (lessons[0] if is_asked else None)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("pool_reads", "teacher_reads", "is_asked"), READERS)
+def test_gold_among_the_work_is_too(
+    campaign: Campaign,
+    teacher: Teacher,
+    pool: Pool,
+    lessons: list[Comparison],
+    pool_reads: list[str],
+    teacher_reads: list[str],
+    is_asked: bool,
+) -> None:
+    Pool.objects.update(languages=pool_reads)
+    Teacher.objects.update(languages=teacher_reads)
+    teacher.refresh_from_db()
+    enrol(campaign=campaign, teacher=teacher)
+    Enrolment.objects.update(stage=Enrolment.Stage.WORKING)
+    campaign.gold_share = 1.0
+    claim_offer(campaign=campaign, teacher=teacher)
+    golds = Offer.objects.filter(arm=Offer.Arm.GOLD).values_list("comparison", flat=True)
+    assert list(golds) == ([lessons[1].pk] if is_asked else [])
