@@ -1,0 +1,111 @@
+"""A stored ranking of N responses, from its row to the fit: its implied comparisons, of weight 2/N each."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize
+
+from activelearning.algorithms.types import Floats
+from activelearning.arrays import PoolRows, load_pool
+from activelearning.models import Estimate, Projection, TeacherRationality
+from activelearning.pipeline import embed, refit, replan
+from activelearning.pipeline.estimating import PULL
+from activelearning.storage import read_arrays
+from annotation.models import Campaign, Label, Offer, Pool, Response, Teacher
+from annotation.services.labels import record_label
+from annotation.services.offers import claim_offer
+from tests.activelearning.conftest import hire
+from tests.conftest import add_conversations
+
+pytestmark = pytest.mark.django_db
+N = 4
+
+
+@pytest.fixture
+def ranked(campaign: Campaign) -> Campaign:
+    """60 conversations of four responses; one comparison of each is asked, and answered by a ranking of all four."""
+    Campaign.objects.filter(pk=campaign.pk).update(
+        dimensions=3, ridge=1.0, control_share=0, answer_mode=Campaign.AnswerMode.RANKING
+    )
+    add_conversations(campaign, 60, responses=N)
+    embed(campaign.pk)
+    campaign.refresh_from_db()
+    return campaign
+
+
+def pool_of(campaign: Campaign) -> PoolRows:
+    return load_pool(campaign, Projection.objects.get(campaign=campaign))
+
+
+def rank(campaign: Campaign, teacher: Teacher, count: int, *, theta: Floats, ties: bool = False) -> None:
+    """So many rankings by the planted reward with Gumbel noise: Plackett and Luce, whose pairs are (M2)."""
+    rng, rows = np.random.default_rng(teacher.pk), pool_of(campaign)
+    place = dict(zip(rows.response_ids.tolist(), range(len(rows.phi)), strict=True))
+    for _ in range(count):
+        offer = claim_offer(campaign=campaign, teacher=teacher)
+        if offer is None:
+            replan(campaign.pk)
+            offer = claim_offer(campaign=campaign, teacher=teacher)
+        assert offer is not None
+        names = Response.objects.filter(conversation=offer.comparison.conversation_id).values_list("pk", flat=True)
+        worth = {pk: float(rows.phi[place[pk]] @ theta + rng.gumbel()) for pk in names}
+        best, second, *rest = sorted(worth, key=lambda pk: -worth[pk])
+        tiers = [[best, second], *([pk] for pk in rest)] if ties else [[best], [second], *([pk] for pk in rest)]
+        record_label(offer=offer, choice="", ranking=tiers)
+
+
+def fitted(campaign: Campaign) -> dict[str, Floats]:
+    refit(campaign.pk)
+    return read_arrays(Estimate.objects.latest().arrays)
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_the_estimate_is_that_of_every_pair_at_half_a_label(ranked: Campaign, pool: Pool, ties: bool) -> None:
+    """Six pairs of weight 2/4 for each ranking, worked out here from the rows alone and fitted by scipy."""
+    rank(ranked, hire(pool, 1)[0], 12, theta=np.array([1.5, -1.0, 0.5]), ties=ties)
+    rows, differences, outcomes = pool_of(ranked), [], []
+    phi = dict(zip(rows.response_ids.tolist(), rows.phi.astype(np.float64), strict=True))
+    for label in Label.objects.all():
+        tier = {pk: number for number, names in enumerate(label.ranking) for pk in names}
+        for better, worse in combinations(sorted(tier, key=lambda pk: tier[pk]), 2):
+            differences.append(phi[better] - phi[worse])
+            outcomes.append(0.5 if tier[better] == tier[worse] else 1.0)
+    z, y = np.array(differences), np.array(outcomes)
+    assert len(z) == 12 * 6
+
+    def loss(theta: Floats) -> float:
+        u = z @ theta
+        return float(0.5 * np.sum(np.logaddexp(0, u) - y * u) + 0.5 * theta @ theta)
+
+    found = fitted(ranked)
+    np.testing.assert_allclose(found["theta"], minimize(loss, np.zeros(3), tol=1e-12).x, atol=1e-4)
+    p = 1 / (1 + np.exp(-(z @ found["theta"])))
+    information = np.eye(3) + (z * (0.5 * p * (1 - p))[:, None]).T @ z
+    np.testing.assert_allclose(found["information"], information, rtol=1e-4)
+
+
+def test_a_planted_reward_is_found_within_its_errors(ranked: Campaign, pool: Pool) -> None:
+    planted = np.array([1.5, -1.0, 0.5])
+    rank(ranked, hire(pool, 1)[0], 60, theta=planted)
+    found = fitted(ranked)
+    error = np.sqrt(np.diag(found["covariance"]))
+    assert np.all(np.abs(found["theta"] - planted) < 3.5 * error)
+    assert np.all(error < 0.6)
+
+
+def test_a_ranking_is_one_label_and_says_nothing_of_the_order_shown(ranked: Campaign, pool: Pool) -> None:
+    somebody = hire(pool, 1)[0]
+    rank(ranked, somebody, 10, theta=np.array([1.5, -1.0, 0.5]))
+    refit(ranked.pk)
+    assert Estimate.objects.latest().label_count == 10
+    row = TeacherRationality.objects.get(teacher=somebody)
+    assert (row.bias, row.bias_error) == (pytest.approx(0.0, abs=1e-9), pytest.approx(PULL))
+
+
+def test_one_comparison_of_a_conversation_is_offered(ranked: Campaign, pool: Pool) -> None:
+    Campaign.objects.filter(pk=ranked.pk).update(queue_depth=20)
+    hire(pool, 1)
+    replan(ranked.pk)
+    asked = list(Offer.objects.values_list("comparison__conversation", flat=True))
+    assert len(asked) == len(set(asked)) == 20
