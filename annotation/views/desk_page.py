@@ -13,6 +13,7 @@ from django.db.models import BigIntegerField
 from django.http import HttpResponse, HttpResponseNotAllowed
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.cache import add_never_cache_headers
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
@@ -39,6 +40,7 @@ from annotation.services.offers import claim_offer, skip_offer
 from annotation.services.terms import reason_to_rest, record_presence, unread_terms
 from annotation.shortcuts import SHORTCUTS, keys_of
 from annotation.tasks import ask_for_replan
+from annotation.views.breaks import break_after, remember_work, working_since
 from annotation.views.pages import HtmxRequest
 
 MOST_DECLINED = 20
@@ -121,7 +123,7 @@ def show_desk(request: HtmxRequest, desk: Desk, **shown: Any) -> HttpResponse:
         context = desk_context(request, desk, **shown) | {"is_fragment": True}
         if "waiting" in request.GET and context["state"] == "rest":
             return HttpResponse(status=204)  # nothing new: htmx leaves the page, and the focus in it, as they are
-        return render(request, "annotation/_desk.html", context)
+        return render_pacing(request, desk, "annotation/_desk.html", context)
     if request.method == "POST":
         # A page of its own after a post, so that neither a reload nor the back button sends it again.
         request.session["desk_notices"] = desk.notices
@@ -129,7 +131,21 @@ def show_desk(request: HtmxRequest, desk: Desk, **shown: Any) -> HttpResponse:
     desk.notices = [*request.session.pop("desk_notices", []), *desk.notices]
     context = desk_context(request, desk, **shown)
     context["shortcuts"] = [(shortcut, context["keys"][shortcut.name]) for shortcut in SHORTCUTS]
-    return render(request, "annotation/desk.html", context)
+    return render_pacing(request, desk, "annotation/desk.html", context)
+
+
+def render_pacing(request: HtmxRequest, desk: Desk, template: str, context: dict[str, Any]) -> HttpResponse:
+    """With the suggestion of a break where it is due; it is made once, beside a comparison, and read out with it."""
+    if context["state"] != "offer":
+        return render(request, template, context)
+    since = working_since(request, desk.teacher)
+    if suggestion := break_after(since):
+        desk.notices.append(("warn", suggestion))
+        desk.said = f"{desk.said} {suggestion}".strip()
+        since = timezone.now()
+    response = render(request, template, context)
+    remember_work(request, response, desk.teacher, since=since)
+    return response
 
 
 def desk_context(

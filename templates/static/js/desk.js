@@ -5,8 +5,6 @@
 (() => {
   const GUARD = 350; // ms after a comparison appears in which a click is still meant for the one before
   const RETRY = 5000; // ms between two tries to send what is kept
-  const BREAK_AFTER = 45 * 60000; // ms of work without a pause
-  const PAUSE = 5 * 60000; // ms without an answer that count as a pause
   let shownAt = performance.now();
   let before = null; // the comparison that the prepared one stands in for, while an answer is on its way
   let retry = null;
@@ -194,22 +192,10 @@
     window.scrollTo({ top: 0, behavior: "instant" });
     const said = [page.dataset.said, heading?.textContent, text("today").replace("%s", todayCount())];
     say(said.filter(Boolean).join(" "));
-    suggestBreak(page);
   }
 
   function todayCount() {
     return document.querySelector("#progress b")?.textContent ?? "";
-  }
-
-  function suggestBreak(page) {
-    if (page.dataset.state !== "offer") return;
-    const now = Date.now();
-    const last = Number(sessionStorage.getItem("desk-last") ?? 0);
-    if (now - last > PAUSE) sessionStorage.setItem("desk-since", String(now));
-    sessionStorage.setItem("desk-last", String(now));
-    if (now - Number(sessionStorage.getItem("desk-since")) < BREAK_AFTER) return;
-    sessionStorage.setItem("desk-since", String(now));
-    warn(text("break"));
   }
 
   document.addEventListener("htmx:afterSettle", (event) => {
