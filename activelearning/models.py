@@ -41,6 +41,9 @@ class EmbeddingProgress(models.Model):
     """The campaign's newest comparison when this was last done: a newer one asks for more."""
     heartbeat = models.DateTimeField(null=True, blank=True)
 
+    class Meta:
+        verbose_name_plural = "embedding progress"
+
 
 class Embedding(models.Model):
     """A shard of frozen features: one float32 row per response, in the order of `response_ids`, kept in storage.
@@ -136,6 +139,7 @@ class TeacherRationality(models.Model):
     estimate = models.ForeignKey(Estimate, on_delete=models.CASCADE, related_name="+")
 
     class Meta:
+        verbose_name_plural = "teacher rationalities"
         constraints = [
             models.UniqueConstraint(fields=["campaign", "teacher", "category"], name="teacher_rationality_once")
         ]

@@ -185,6 +185,7 @@ class Policy(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
+        verbose_name_plural = "policies"
         ordering = ["-id"]
 
     @property

@@ -51,6 +51,9 @@ class Migration(migrations.Migration):
                 ('last_comparison', models.BigIntegerField(default=0)),
                 ('heartbeat', models.DateTimeField(blank=True, null=True)),
             ],
+            options={
+                'verbose_name_plural': 'embedding progress',
+            },
         ),
         migrations.CreateModel(
             name='Estimate',
@@ -146,5 +149,8 @@ class Migration(migrations.Migration):
                 ('bias_error', models.FloatField(default=0)),
                 ('label_count', models.PositiveIntegerField(default=0)),
             ],
+            options={
+                'verbose_name_plural': 'teacher rationalities',
+            },
         ),
     ]

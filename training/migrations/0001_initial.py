@@ -52,6 +52,7 @@ class Migration(migrations.Migration):
                 ('campaign', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='policies', to='annotation.campaign')),
             ],
             options={
+                'verbose_name_plural': 'policies',
                 'ordering': ['-id'],
             },
         ),
