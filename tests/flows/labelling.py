@@ -3,9 +3,11 @@
 python -m tests.flows.labelling make      a campaign with a teacher at work
 python -m tests.flows.labelling die       plan, and be killed while the offers are being stored
 python -m tests.flows.labelling plan      plan every half second until there are offers
+python -m tests.flows.labelling race      say "ready"; for each line read plan once, and say which rounds it took
 python -m tests.flows.labelling answer    answer what comes, one line for each label that was accepted
 """
 
+import json
 import os
 import signal
 import sys
@@ -53,6 +55,29 @@ def plan() -> None:
         time.sleep(0.5)
 
 
+def race() -> None:
+    """Every round is made long enough for the other planner to find the lease taken."""
+    from activelearning.pipeline import replanning
+    from annotation.models import Campaign
+
+    plan_once, rounds = replanning._plan_once, []
+
+    def plan_slowly(campaign: Campaign) -> int:
+        start = time.monotonic()
+        time.sleep(1.5)
+        offered = plan_once(campaign)
+        rounds.append((start, time.monotonic()))
+        return offered
+
+    vars(replanning)["_plan_once"] = plan_slowly
+    campaign = Campaign.objects.get()
+    print("ready", flush=True)
+    for _line in sys.stdin:
+        rounds.clear()
+        offered = replanning.replan(campaign.pk)
+        print(json.dumps({"offered": offered, "rounds": rounds}), flush=True)
+
+
 def answer() -> None:
     """A database that is away is tried again: the offer is held, and the same answer twice is one label."""
     from django.db import InterfaceError, OperationalError, connection
@@ -79,4 +104,4 @@ def answer() -> None:
 
 if __name__ == "__main__":
     django.setup()
-    {"make": make, "die": die, "plan": plan, "answer": answer}[sys.argv[1]]()
+    {"make": make, "die": die, "plan": plan, "race": race, "answer": answer}[sys.argv[1]]()

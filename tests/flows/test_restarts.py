@@ -1,5 +1,6 @@
-"""PostgreSQL killed while a teacher answers, and a planner killed in the middle: nothing is lost, work goes on."""
+"""PostgreSQL killed while a teacher answers, a planner killed in the middle, two planners at once: work goes on."""
 
+import json
 import os
 import shutil
 import signal
@@ -43,6 +44,7 @@ def child(server: PostgresServer, verb: str) -> "subprocess.Popen[str]":
         [sys.executable, "-m", "tests.flows.labelling", verb],
         cwd=ROOT,
         env=environment,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -84,3 +86,32 @@ def test_no_accepted_label_is_lost_when_the_database_is_killed(server: PostgresS
     assert len(accepted) == len(set(accepted))
     doubled = "SELECT count(*) FROM (SELECT 1 FROM annotation_label GROUP BY offer_id HAVING count(*) > 1) AS twice"
     assert numbers(server, doubled) == [0]
+
+
+def test_of_two_planners_one_plans_and_the_other_leaves_its_request_to_it(server: PostgresServer) -> None:
+    planners = [child(server, "race") for _ in range(2)]
+    try:
+        assert [said(planner) for planner in planners] == ["ready"] * 2
+        for delay in (0.0, 0.0, 0.7):  # the last comes in the middle of the other's round, and has it go once more
+            with psycopg.connect(server.url.replace("postgres://", "postgresql://")) as connection:
+                connection.execute("TRUNCATE annotation_offer CASCADE")
+            for planner, late in zip(planners, (0.0, delay), strict=True):
+                time.sleep(late)
+                assert planner.stdin is not None
+                planner.stdin.write("go\n")
+                planner.stdin.flush()
+            one, other = sorted((json.loads(said(planner)) for planner in planners), key=lambda found: found["offered"])
+            assert (one["offered"], one["rounds"]) == (0, [])
+            assert other["offered"] == 20
+            assert len(other["rounds"]) in ((2,) if delay else (1, 2))
+            assert numbers(server, "SELECT count(*) FROM annotation_offer") == [20]
+            assert numbers(server, "SELECT count(*) FROM activelearning_planlease WHERE holder IS NOT NULL") == [0]
+    finally:
+        for planner in planners:
+            planner.kill()
+            planner.wait()
+
+
+def said(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
