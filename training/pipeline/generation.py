@@ -12,12 +12,21 @@ from training.algorithms.config import TrainingConfig
 from training.algorithms.generation import generate
 from training.algorithms.language_model import inference_dtype, load_model, load_tokenizer
 from training.algorithms.policy import Cancelled
-from training.models import Generation, Work
+from training.models import Generation, Policy, Work
 from training.pipeline.progress import LostHold
 from training.services import work as services
 from training.services.generations import add_responses, next_prompts
+from training.storage import fetch_folder, files_of
 
 HANDFUL = 8  # prompts between two writes
+
+
+def folder_of(policy: Policy) -> Path:
+    """The policy on this machine's disk. raises artifact.Refused  it is not what was recorded"""
+    into = Path(settings.MEDIA_ROOT) / "fetched" / str(policy.code)
+    folder = fetch_folder(policy.folder, files=files_of(policy.manifest), into=into)
+    artifact.verify(folder, kind="policy", digest=policy.digest)
+    return folder
 
 
 def answer_prompts(generation: Generation, *, holder: uuid.UUID, should_stop: Callable[[], bool]) -> None:
@@ -26,8 +35,7 @@ def answer_prompts(generation: Generation, *, holder: uuid.UUID, should_stop: Ca
     raises  artifact.Refused  the policy's folder is not what was recorded; Cancelled; LostHold
     """
     policy = generation.policy
-    folder = Path(settings.MEDIA_ROOT) / policy.folder
-    artifact.verify(folder, kind="policy", digest=policy.digest)
+    folder = folder_of(policy)
     config = replace(TrainingConfig.from_json(policy.manifest["config"]), samples=max(2, generation.samples))
     model = load_model(folder, dtype=inference_dtype(config))
     tokenizer = load_tokenizer(folder)

@@ -13,7 +13,7 @@ from django.db import transaction
 
 from activelearning.algorithms.estimation import DidNotConverge, NotIdentified
 from annotation.services.refusals import Refusal
-from training.algorithms.artifact import MANIFEST, Refused, verify
+from training.algorithms.artifact import MANIFEST, Refused
 from training.algorithms.checkpoints import DiskFull, is_disk_full
 from training.algorithms.config import TrainingConfig
 from training.algorithms.policy import Cancelled, OutOfMemory, TimeLimitReached
@@ -22,10 +22,11 @@ from training.datasets.frozen import BrokenLabelSet, freeze
 from training.models import Generation, Policy, Run, Work
 from training.pipeline import preparation
 from training.pipeline.contrast import contrast
-from training.pipeline.generation import answer_prompts
+from training.pipeline.generation import answer_prompts, folder_of
 from training.pipeline.launch import LaunchFailed, NotShardable, train_here
 from training.pipeline.progress import LostHold, Progress
 from training.services import work as services
+from training.storage import files_of, keep_folder, place_of
 
 SCRAPS = ("checkpoints", "base", "model", "data")
 """What a finished run leaves behind besides its policy, metrics and log."""
@@ -85,8 +86,11 @@ def train_run(run: Run, *, holder: uuid.UUID, should_stop: Callable[[], bool]) -
     finally:
         progress.write()
     both = contrast(config, data)
-    store_policy(run, result, both=both, holder=holder)
-    for scrap in SCRAPS:  # nothing is resumed any more
+    name = f"{run.folder}/{result.folder.name}"
+    keep_folder(result.folder, name=name, files=files_of(read_manifest(result.folder)))
+    store_policy(run, result, name=name, both=both, holder=holder)
+    is_elsewhere = place_of(name) is None
+    for scrap in (*SCRAPS, *([result.folder.name] if is_elsewhere else [])):  # nothing is resumed any more
         shutil.rmtree(folder / scrap, ignore_errors=True)
 
 
@@ -97,15 +101,13 @@ def config_of(run: Run) -> TrainingConfig:
     """
     values = dict(run.config)
     if run.parent is not None:
-        parent = Path(settings.MEDIA_ROOT) / run.parent.folder
-        verify(parent, kind="policy", digest=run.parent.digest)
-        values["base_model"] = str(parent)
+        values["base_model"] = str(folder_of(run.parent))
     return TrainingConfig.from_json(values)
 
 
 @transaction.atomic
-def store_policy(run: Run, result: PolicyResult, *, both: dict[str, Any], holder: uuid.UUID) -> Policy:
-    """The policy's row, and the run done, in one transaction; the folder was sealed and put in its place before."""
+def store_policy(run: Run, result: PolicyResult, *, name: str, both: dict[str, Any], holder: uuid.UUID) -> Policy:
+    """The policy's row, and the run done, in one transaction; the sealed folder lies in the storage under its name."""
     if not services.finish(run, holder=holder, state=Work.State.DONE):
         raise LostHold
     manifest = read_manifest(result.folder)
@@ -113,7 +115,7 @@ def store_policy(run: Run, result: PolicyResult, *, both: dict[str, Any], holder
         run=run,
         defaults={
             "campaign": run.campaign,
-            "folder": str(result.folder.relative_to(settings.MEDIA_ROOT)),
+            "folder": name,
             "digest": result.digest,
             "manifest": manifest,
             "certificate": manifest["certificate"] or {},

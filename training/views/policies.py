@@ -4,12 +4,11 @@ import json
 import math
 import zipfile
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-from django.conf import settings
 from django.contrib import messages
+from django.core.files.storage import default_storage
 from django.db import transaction
 from django.db.models import Q
 from django.http import Http404, HttpResponse, StreamingHttpResponse
@@ -24,6 +23,7 @@ from training.models import Generation, LabelSet, Policy, Run
 from training.plots import line_plot
 from training.services.generations import author_of, start_generation
 from training.services.work import ask_to_cancel
+from training.storage import files_of
 from training.tasks import ask_for_work
 from training.views.pages import PageRequest, research_page, svg, theme_of
 
@@ -97,12 +97,11 @@ def policy_plot(request: PageRequest, campaign: Campaign, policy: UUID, name: st
 def policy_download(request: PageRequest, campaign: Campaign, policy: UUID) -> StreamingHttpResponse:
     """The policy's folder as a zip, streamed: what the manifest names, and nothing else."""
     row = get_object_or_404(Policy, campaign=campaign, code=policy)
-    folder = Path(settings.MEDIA_ROOT) / row.folder
-    names = ["manifest.json", *sorted(row.manifest.get("files", {}))]
-    if any(not (folder / name).is_file() for name in names):
+    names = files_of(row.manifest)
+    if any(not default_storage.exists(f"{row.folder}/{name}") for name in names):
         raise Http404(_("The policy's files are not on this server."))
     stem = f"policy-{str(row.code)[:8]}"
-    response = StreamingHttpResponse(zip_stream(folder, names, stem=stem), content_type="application/zip")
+    response = StreamingHttpResponse(zip_stream(row.folder, names, stem=stem), content_type="application/zip")
     response["Content-Disposition"] = f'attachment; filename="{stem}.zip"'
     return response
 
@@ -146,14 +145,15 @@ def preferred_over(certificate: dict[str, Any]) -> float | None:
     return 1 / (1 + math.exp(-min(regret, 700.0))) if isinstance(regret, int | float) else None
 
 
-def zip_stream(folder: Path, names: list[str], *, stem: str) -> Iterator[bytes]:
-    """A zip of files, handed out while it is written: nothing is held but a piece of one file."""
+def zip_stream(folder: str, names: list[str], *, stem: str) -> Iterator[bytes]:
+    """A zip of stored files, handed out while it is written: nothing is held but a piece of one file."""
     sink = Sink()
     with zipfile.ZipFile(sink, mode="w", compression=zipfile.ZIP_STORED, allowZip64=True) as archive:
         for name in names:
             entry = zipfile.ZipInfo(f"{stem}/{name}", date_time=(2026, 1, 1, 0, 0, 0))
             entry.external_attr = 0o644 << 16
-            with (folder / name).open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
+            stored = default_storage.open(f"{folder}/{name}")
+            with stored as source, archive.open(entry, "w", force_zip64=True) as target:
                 while piece := source.read(PIECE):
                     target.write(piece)
                     yield sink.drain()
