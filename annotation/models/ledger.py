@@ -3,6 +3,7 @@
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext_lazy as _
 
 from annotation.models.campaigns import Campaign
 from annotation.models.offers import Label
@@ -13,9 +14,9 @@ class LedgerEntry(models.Model):
     """One side of a movement. Entries are added, never changed: a correction is another movement."""
 
     class Account(models.TextChoices):
-        CAMPAIGN = "campaign", "Campaign's budget"
-        TEACHER = "teacher", "Owed to the teacher"
-        PAID = "paid", "Paid out"
+        CAMPAIGN = "campaign", _("Campaign's budget")
+        TEACHER = "teacher", _("Owed to the teacher")
+        PAID = "paid", _("Paid out")
 
     movement = models.UUIDField()
     account = models.CharField(max_length=16, choices=Account)

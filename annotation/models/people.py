@@ -10,6 +10,7 @@ from django.contrib.auth.models import AbstractUser
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext_lazy as _
 
 
 class User(AbstractUser):
@@ -28,10 +29,10 @@ class Teacher(models.Model):
     """A person (or a simulated or model teacher), once. Exports know the pseudonym only."""
 
     class Kind(models.TextChoices):
-        HUMAN = "human", "Human"
-        SIMULATED = "simulated", "Simulated"
-        RECORDED = "recorded", "Recorded judge"
-        MODEL = "model", "Model"
+        HUMAN = "human", _("Human")
+        SIMULATED = "simulated", _("Simulated")
+        RECORDED = "recorded", _("Recorded judge")
+        MODEL = "model", _("Model")
 
     code = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     user = models.OneToOneField(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="teacher")
@@ -96,9 +97,9 @@ class Membership(models.Model):
     """A teacher in a pool: what a label costs, how long the queue may be, and whether they may work."""
 
     class Status(models.TextChoices):
-        ACTIVE = "active", "Active"
-        SUSPENDED = "suspended", "Suspended"
-        DEPARTED = "departed", "Departed"
+        ACTIVE = "active", _("Active")
+        SUSPENDED = "suspended", _("Suspended")
+        DEPARTED = "departed", _("Departed")
 
     pool = models.ForeignKey(Pool, on_delete=models.CASCADE, related_name="memberships")
     teacher = models.ForeignKey(Teacher, on_delete=models.CASCADE, related_name="memberships")
@@ -128,11 +129,11 @@ class Enrolment(models.Model):
     """A teacher's way through one campaign: guidelines read, qualification, counters kept and not counted."""
 
     class Stage(models.TextChoices):
-        GUIDELINES = "guidelines", "Reading the guidelines"
-        TUTORIAL = "tutorial", "Tutorial"
-        QUALIFICATION = "qualification", "Qualification"
-        WORKING = "working", "Working"
-        FAILED = "failed", "Not qualified"
+        GUIDELINES = "guidelines", _("Reading the guidelines")
+        TUTORIAL = "tutorial", _("Tutorial")
+        QUALIFICATION = "qualification", _("Qualification")
+        WORKING = "working", _("Working")
+        FAILED = "failed", _("Not qualified")
 
     campaign = models.ForeignKey("annotation.Campaign", on_delete=models.CASCADE, related_name="enrolments")
     teacher = models.ForeignKey(Teacher, on_delete=models.CASCADE, related_name="enrolments")
