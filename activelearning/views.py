@@ -159,6 +159,7 @@ def comparison_history(request: HtmxRequest, campaign: Campaign, comparison: int
         "comparison": found,
         "events": read_history(campaign, found.pk),
         "judgements": found.judgements.order_by("id"),
+        "adjudications": found.adjudications.select_related("reviewer").order_by("id"),
         "sides": render_sides(found.conversation, [found.a, found.b]),
     }
     return page_or_fragment(request, "comparison_history", context)

@@ -53,6 +53,7 @@ def reconcile() -> None:
     from annotation.services.model_teachers import model_teachers_to_ask
     from annotation.services.notices import watch_campaign
     from annotation.services.offers import lapse_offers
+    from annotation.services.reviews import campaigns_to_fill
     from annotation.services.webhooks import due_deliveries
 
     lapse_offers()
@@ -64,6 +65,8 @@ def reconcile() -> None:
         ask_model.delay(teacher_id)
     for delivery_id in due_deliveries():
         deliver_webhook.delay(delivery_id)
+    for campaign_id in campaigns_to_fill():
+        fill_reviews.delay(campaign_id)
     if cache.add("news-looked-for", 1, timeout=NEWS_EVERY):
         tell_waiting.delay()
 
@@ -74,6 +77,14 @@ def tell_waiting() -> None:
     from annotation.services.news import tell_waiting_teachers
 
     tell_waiting_teachers()
+
+
+@shared_task(name="annotation.fill_reviews", time_limit=3600, soft_time_limit=3590)
+def fill_reviews(campaign_id: int) -> None:
+    """Look for what is to be reviewed among the labels that are there."""
+    from annotation.services.reviews import fill_reviews as fill_queue
+
+    fill_queue(campaign_id)
 
 
 @shared_task(name="annotation.ask_model", time_limit=1300, soft_time_limit=1290)

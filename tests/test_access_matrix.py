@@ -31,6 +31,7 @@ from annotation.models import (
     Message,
     Offer,
     Pool,
+    Review,
     Role,
     Teacher,
     User,
@@ -56,6 +57,7 @@ CAST = ("anonymous", "stranger", "admin elsewhere", "teacher", "reviewer", "rese
 SIGNED_IN = frozenset(CAST) - {"anonymous"}
 STAFF = frozenset({"reviewer", "researcher", "admin", "superuser"})
 RESEARCH = frozenset({"researcher", "admin", "superuser"})
+REVIEW = frozenset({"reviewer", "admin", "superuser"})
 ADMIN = frozenset({"admin", "superuser"})
 OWNERS = frozenset({"admin", "superuser", "admin elsewhere"})
 TEACHER = frozenset({"teacher"})
@@ -90,6 +92,10 @@ RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
         ("campaign_import", "campaign_queue", "campaign_messages", "campaign_ledger", "payouts_csv", "ledger_entries",
          "ledger_csv", "campaign_audit"), (ADMIN, G),
     ),
+    # Reviews
+    "campaign_reviews": (REVIEW, G),
+    "campaign_review": (REVIEW, GP),
+    "review_undo": (REVIEW, P),
     # Pools
     "pools": (OWNERS, GP),
     **dict.fromkeys(("pool", "pool_member"), (ADMIN, GP)),
@@ -164,6 +170,7 @@ def build_world(name: str) -> World:
             "job": ImportJob.objects.create(campaign=campaign, name="rows.jsonl").code,
             "message": Message.objects.create(campaign=campaign, teacher=teacher, text="A word.").pk,
             "webhook": Webhook.objects.create(campaign=campaign, url="https://example.org/hook").pk,
+            "review": Review.objects.create(campaign=campaign, comparison=comparison).pk,
             "name": "loss",
             "news": news_token(teacher),
             **invitations_of(campaign, pool, people["admin"]),

@@ -126,6 +126,7 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]
             "control_share", "repeat_share", "gold_share", "overlap_limit", "queue_depth",
             "qualification_size", "qualification_pass", "holdout_share",
             "lease_seconds", "late_policy", "label_target", "budget",
+            "reviews_disagreements", "reviews_flags",
         )  # fmt: skip
         widgets = {"description": forms.TextInput, "encoder": forms.TextInput}
         labels = {
@@ -142,6 +143,8 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]
             "late_policy": _("Late answers"),
             "label_target": _("Labels wanted"),
             "rationality_mode": _("Teachers' rationality"),
+            "reviews_disagreements": _("Review what teachers disagree about"),
+            "reviews_flags": _("Review what a teacher flagged"),
         }
         help_texts = {
             "encoder": _(
@@ -159,6 +162,8 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]
             "queue_depth": _("Short queues choose with the newest estimate; long ones survive a slow worker."),
             "lease_seconds": _("From the moment a comparison is shown. Then it goes to somebody else."),
             "label_target": _("Empty: no end."),
+            "reviews_disagreements": _("Comparisons whose labels prefer different sides wait for a reviewer."),
+            "reviews_flags": _("A decision stands beside the labels in exports. It changes none, and enters no fit."),
             "budget": _("Never exceeded, offers in flight counted. Empty: no limit."),
         }
 

@@ -96,6 +96,9 @@ class Migration(migrations.Migration):
                 ('seed', models.PositiveIntegerField(default=1)),
                 ('lease_seconds', models.PositiveIntegerField(default=900, validators=[django.core.validators.MinValueValidator(5)])),
                 ('late_policy', models.CharField(choices=[('accept', 'Accept while nobody else took the slot'), ('refuse', 'Refuse, and say so')], default='accept', max_length=16)),
+                ('reviews_disagreements', models.BooleanField(default=False)),
+                ('reviews_flags', models.BooleanField(default=False)),
+                ('reviews_due_at', models.DateTimeField(blank=True, null=True)),
                 ('label_target', models.PositiveIntegerField(blank=True, null=True)),
                 ('budget', models.DecimalField(blank=True, decimal_places=4, max_digits=12, null=True)),
                 ('reserved', models.DecimalField(decimal_places=4, default=0, max_digits=12)),
@@ -623,5 +626,57 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='webhookdelivery',
             index=models.Index(condition=models.Q(('state', 'waiting')), fields=['next_attempt_at'], name='webhook_delivery_due'),
+        ),
+        migrations.CreateModel(
+            name='Adjudication',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('verdict', models.CharField(choices=[('a', 'A is better'), ('b', 'B is better'), ('tie', 'Tie'), ('both_bad', 'Both bad'), ('left', 'No decision')], max_length=16)),
+                ('note', models.TextField(blank=True)),
+                ('state', models.CharField(choices=[('current', 'Current'), ('superseded', 'Superseded'), ('retracted', 'Taken back')], default='current', max_length=16)),
+                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('campaign', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='adjudications', to='annotation.campaign')),
+                ('comparison', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='adjudications', to='annotation.comparison')),
+                ('reviewer', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
+                ('supersedes', models.OneToOneField(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='superseded_by', to='annotation.adjudication')),
+            ],
+            options={
+                'indexes': [models.Index(condition=models.Q(('state', 'current')), fields=['campaign', '-id'], name='adjudication_decided')],
+                'constraints': [models.UniqueConstraint(condition=models.Q(('state', 'current')), fields=('comparison',), name='adjudication_one_current_per_comparison')],
+            },
+        ),
+        migrations.CreateModel(
+            name='InvitationLetter',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('origin', models.CharField(max_length=200)),
+                ('language', models.CharField(max_length=16)),
+                ('state', models.CharField(choices=[('waiting', 'On its way'), ('sent', 'Sent'), ('given_up', 'Not sent')], default='waiting', max_length=16)),
+                ('attempts', models.PositiveSmallIntegerField(default=0)),
+                ('next_attempt_at', models.DateTimeField(default=django.utils.timezone.now)),
+                ('reason', models.CharField(blank=True, max_length=300)),
+                ('sent_at', models.DateTimeField(blank=True, null=True)),
+                ('invitation', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='letter', to='annotation.invitation')),
+            ],
+            options={
+                'indexes': [models.Index(condition=models.Q(('state', 'waiting')), fields=['next_attempt_at'], name='invitation_letter_due')],
+            },
+        ),
+        migrations.CreateModel(
+            name='Review',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('disagrees', models.BooleanField(default=False)),
+                ('is_flagged', models.BooleanField(default=False)),
+                ('is_waiting', models.BooleanField(default=True)),
+                ('held_until', models.DateTimeField(blank=True, null=True)),
+                ('created_at', models.DateTimeField(auto_now_add=True)),
+                ('campaign', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='reviews', to='annotation.campaign')),
+                ('comparison', models.OneToOneField(on_delete=django.db.models.deletion.CASCADE, related_name='review', to='annotation.comparison')),
+                ('held_by', models.ForeignKey(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
+            ],
+            options={
+                'indexes': [models.Index(condition=models.Q(('is_waiting', True)), fields=['campaign', 'id'], name='review_queue')],
+            },
         ),
     ]

@@ -15,13 +15,16 @@ from annotation.models.offers import Label, Offer
 from annotation.models.people import (
     Enrolment,
     Invitation,
+    InvitationLetter,
     Membership,
     Pool,
     Teacher,
     User,
 )
+from annotation.models.reviews import Adjudication, Review
 
 __all__ = [
+    "Adjudication",
     "AuditEntry",
     "Campaign",
     "Comparison",
@@ -31,6 +34,7 @@ __all__ = [
     "ImportJob",
     "ImportProblem",
     "Invitation",
+    "InvitationLetter",
     "Label",
     "LedgerEntry",
     "Membership",
@@ -40,6 +44,7 @@ __all__ = [
     "Pool",
     "RecordedJudgement",
     "Response",
+    "Review",
     "Role",
     "Teacher",
     "User",

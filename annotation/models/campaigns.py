@@ -79,6 +79,14 @@ class Campaign(models.Model):
     spent = models.DecimalField(max_digits=12, decimal_places=4, default=0)
     """Money owed or paid for labels."""
 
+    # Review
+    reviews_disagreements = models.BooleanField(default=False)
+    """Comparisons whose current labels disagree wait for a reviewer."""
+    reviews_flags = models.BooleanField(default=False)
+    """So do those that a teacher flagged."""
+    reviews_due_at = models.DateTimeField(null=True, blank=True)
+    """When the labels that are there are to be looked through for them; null once they were."""
+
     # Counters kept, not counted
     conversation_count = models.PositiveIntegerField(default=0)
     comparison_count = models.PositiveIntegerField(default=0)
@@ -103,6 +111,10 @@ class Campaign(models.Model):
     @property
     def is_open(self) -> bool:
         return self.state == self.State.OPEN
+
+    @property
+    def has_reviews(self) -> bool:
+        return self.reviews_disagreements or self.reviews_flags
 
 
 class GuidelineVersion(models.Model):

@@ -161,6 +161,10 @@ class Label(models.Model):
     def outcome(self) -> float:
         return outcome_of(self.choice, b_first=self.b_first)
 
+    @property
+    def verdict(self) -> str:
+        return verdict_of(self.choice, b_first=self.b_first)
+
 
 def outcome_of(choice: str, *, b_first: bool) -> float:
     """The choice as shown, mapped to the pair: 1 if response a was preferred, 0 if b, 1/2 for a tie or both bad."""
@@ -169,3 +173,8 @@ def outcome_of(choice: str, *, b_first: bool) -> float:
     if choice not in (Label.Choice.FIRST, Label.Choice.SECOND):
         raise ValueError(f"{choice!r} is no choice: first, second, tie or both_bad.")
     return float((choice == Label.Choice.FIRST) != b_first)
+
+
+def verdict_of(choice: str, *, b_first: bool) -> str:
+    """The choice as shown, in words for the pair: a, b, tie or both_bad."""
+    return {1.0: "a", 0.0: "b"}.get(outcome_of(choice, b_first=b_first), choice)

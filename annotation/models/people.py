@@ -203,6 +203,29 @@ class Invitation(models.Model):
         ]
 
 
+class InvitationLetter(models.Model):
+    """The e-mail that carries an invitation: tried until the mail server takes it, or given up with a reason."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", _("On its way")
+        SENT = "sent", _("Sent")
+        GIVEN_UP = "given_up", _("Not sent")
+
+    invitation = models.OneToOneField(Invitation, on_delete=models.CASCADE, related_name="letter")
+    origin = models.CharField(max_length=200)
+    """The site's address, as whoever invited knows it, for the link."""
+    language = models.CharField(max_length=16)
+    state = models.CharField(max_length=16, choices=State, default=State.WAITING)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    next_attempt_at = models.DateTimeField(default=timezone.now)
+    reason = models.CharField(max_length=300, blank=True)
+    """What the mail server, or the way to it, said last."""
+    sent_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        indexes = [models.Index(fields=["next_attempt_at"], condition=Q(state="waiting"), name="invitation_letter_due")]
+
+
 def known_rationality(membership: Membership, category: str) -> float:
     """The stated rationality of a member in a category: 1 where nobody said."""
     stated: dict[str, Any] = membership.rationality

@@ -7,12 +7,14 @@ from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.db.models import F, Max, QuerySet
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotation.models import Campaign, Comparison, GuidelineVersion, Offer, Pool, Role, User
 from annotation.services.audit import record_audit
 from annotation.services.offers import urgency, withdraw_offers
 from annotation.services.refusals import Refusal, StateRefused
+from annotation.services.reviews import GRACE
 
 State = Campaign.State
 BEFORE = {
@@ -29,7 +31,7 @@ COPIED = tuple(
     if field.name
     not in (
         "id", "code", "name", "state", "created_by", "created_at", "reserved", "spent",
-        "conversation_count", "comparison_count", "label_count", "label_version",
+        "conversation_count", "comparison_count", "label_count", "label_version", "reviews_due_at",
     )
 )  # fmt: skip
 """Settings that a clone takes over."""
@@ -115,6 +117,8 @@ def change_settings(
     if "answer_mode" in changed and campaign.label_count:
         raise Refusal(_("There are labels already: clone the campaign to ask another kind of question."))
     details = {name: [str(getattr(campaign, name)), str(value)] for name, value in changed.items()}
+    if {"reviews_disagreements", "reviews_flags"} & set(changed):
+        changed["reviews_due_at"] = timezone.now() + GRACE
     try:
         with transaction.atomic():
             Campaign.objects.filter(pk=campaign.pk).update(**changed)

@@ -14,6 +14,7 @@ from django.utils import timezone
 from annotation.models import Campaign, Enrolment, Label, Offer, RecordedJudgement, Teacher, User
 from annotation.services.audit import record_audit
 from annotation.services.refusals import CampaignNotOpen, NotAllowed
+from annotation.services.reviews import refer_comparisons
 
 BATCH = 200
 """Labels per transaction."""
@@ -132,6 +133,7 @@ def _add_labels(campaign: Campaign, teacher: Teacher, verdicts: Sequence[Verdict
     if not labels:
         return 0
     Label.objects.bulk_create(labels)
+    refer_comparisons(campaign=campaign, ids={label.comparison_id for label in labels})
     Enrolment.objects.get_or_create(
         campaign=campaign,
         teacher=teacher,

@@ -27,6 +27,7 @@ from annotation.services.refusals import (
     OfferLapsed,
     OfferNotHeld,
 )
+from annotation.services.reviews import refer_comparisons
 from annotation.services.terms import today
 
 
@@ -132,6 +133,7 @@ def record_label(
     enrolment.count_label(price, day=day)
     if enrolment.is_learning:
         advance_enrolment(campaign=offer.campaign, enrolment=enrolment)
+    refer_comparisons(campaign=offer.campaign, ids=[offer.comparison_id])
     settle(offer, labels=1, reserved=-reserved, spent=price)
     return label
 
@@ -230,6 +232,7 @@ def edit_label(
     edited = _store_label(
         offer, answer, guidelines_id=read_id, seconds=label.seconds, cost=label.cost, supersedes=label
     )
+    refer_comparisons(campaign=offer.campaign, ids=[offer.comparison_id])
     settle(offer, labels=0, reserved=Decimal(0), spent=Decimal(0))
     return edited
 
@@ -287,5 +290,6 @@ def undo_label(*, campaign: Campaign, teacher: Teacher) -> Offer | None:
     ).get(pk=label.offer_id)
     _pay(label, offer=offer, price=-label.cost, memo="undone")
     count_label(offer, labels=-1, price=-label.cost, day=today(teacher, now=now))
+    refer_comparisons(campaign=campaign, ids=[offer.comparison_id])
     settle(offer, labels=-1, reserved=offer.cost, spent=-label.cost)
     return offer

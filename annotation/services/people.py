@@ -15,6 +15,7 @@ from annotation.models.people import make_pseudonym
 from annotation.services.audit import record_audit
 from annotation.services.offers import withdraw_offers
 from annotation.services.refusals import Refusal
+from annotation.services.reviews import refer_comparisons
 
 REMOVE = "remove"
 """The labels leave every estimate and every later export."""
@@ -146,6 +147,7 @@ def _withdraw_labels(campaign: Campaign, teacher: Teacher) -> None:
     )
     count = labels.filter(state=Label.State.CURRENT).update(state=Label.State.WITHDRAWN, reason="", changed_at=now)
     labels.exclude(state=Label.State.WITHDRAWN).update(reason="", changed_at=now)
+    refer_comparisons(campaign=campaign, ids=set(labels.values_list("comparison_id", flat=True)))
     Campaign.objects.filter(pk=campaign.pk).update(
         label_count=F("label_count") - count, label_version=F("label_version") + 1
     )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from activelearning.models import Estimate, Projection, TeacherRationality
-from annotation.models import Campaign, Comparison, Label, Membership, Response, Teacher
+from annotation.models import Adjudication, Campaign, Comparison, Label, Membership, Response, Teacher
 from tests.conftest import add_conversations
 from tests.training.conftest import answer
 from training.datasets.exports import export, implied_pairs, rationalities_of
@@ -187,3 +187,42 @@ def test_the_frozen_file_gives_the_same_preferences_as_the_live_labels(labelled:
     )
     assert [json.loads(line) for line in b"".join(frozen).splitlines()] == live
     assert Label.objects.count() == len(live) == Comparison.objects.count()
+
+
+def test_a_reviewers_decision_stands_beside_the_label_and_changes_none(campaign: Campaign, teacher: Teacher) -> None:
+    one, two, three, four = add_conversations(campaign, 4)
+    answer(one, teacher, choice="first", b_first=True)
+    answer(two, teacher, choice="first")
+    answer(three, teacher, choice="tie")
+    answer(four, teacher, choice="first")
+    before = rows_of(campaign, "preferences")
+    for comparison, verdict in ((one, "a"), (two, "a"), (three, "b"), (four, "left")):
+        Adjudication.objects.create(campaign=campaign, comparison=comparison, verdict=verdict)
+    after = rows_of(campaign, "preferences")
+    assert [row.pop("adjudicated") for row in before] == [None] * 3
+    assert [row.pop("adjudicated") for row in after] == ["rejected", "chosen", None]
+    assert after == before
+    assert [row["adjudicated"] for row in rows_of(campaign, "ties")] == ["b"]
+    assert [row["adjudicated"] for row in rows_of(campaign, "labels")] == ["a", "a", "b", None]
+    assert [row["outcome"] for row in rows_of(campaign, "labels")] == [0.0, 1.0, 0.5, 1.0]
+
+
+def test_of_a_ranking_only_the_pair_that_was_reviewed_is_marked(campaign: Campaign, teacher: Teacher) -> None:
+    comparison = add_conversations(campaign, 1, responses=3)[0]
+    low, middle, high = Response.objects.filter(conversation=comparison.conversation).order_by("id")
+    answer(comparison, teacher, choice="second", ranking=[[high.pk], [middle.pk], [low.pk]])
+    Adjudication.objects.create(campaign=campaign, comparison=comparison, verdict="a")
+    marked = {(r["chosen"][0]["content"], r["adjudicated"]) for r in rows_of(campaign, "preferences")}
+    assert marked == {(high.messages[0]["content"], None), (middle.messages[0]["content"], "rejected")}
+
+
+def test_a_decision_is_another_label_set_and_one_taken_back_is_in_none(campaign: Campaign, teacher: Teacher) -> None:
+    (one,) = add_conversations(campaign, 1)
+    answer(one, teacher, choice="first")
+    before = freeze(campaign)
+    decision = Adjudication.objects.create(campaign=campaign, comparison=one, verdict="b")
+    after = freeze(campaign)
+    assert after.digest != before.digest
+    assert [line["adjudicated"] for line in read_lines(after)] == ["b"]
+    Adjudication.objects.filter(pk=decision.pk).update(state="retracted")
+    assert freeze(campaign) == before

@@ -33,6 +33,7 @@ ABOUT = [
     ("arm", pa.string()),
     ("weight", pa.float64()),
     ("is_held_out", pa.bool_()),
+    ("adjudicated", pa.string()),
 ]
 SCHEMAS = {
     "preferences": pa.schema(
@@ -75,6 +76,7 @@ SCHEMAS = {
             ("rationality", pa.float64()),
             ("guidelines", pa.int64()),
             ("created_at", pa.string()),
+            ("adjudicated", pa.string()),
         ]
     ),
 }
@@ -136,6 +138,7 @@ def preference_rows(lines: Iterable[Line], rationalities: Rationalities) -> Iter
             "rejected": _messages(rejected["messages"]),
             "margin": float(line["strength"] or 0),
             **_about(line, weight, rationalities),
+            "adjudicated": _adjudicated(line, chosen=chosen, rejected=rejected),
             "chosen_author": chosen["author"],
             "rejected_author": rejected["author"],
         }
@@ -151,6 +154,7 @@ def tie_rows(lines: Iterable[Line], rationalities: Rationalities) -> Iterator[Ro
                 "b": _messages(b["messages"]),
                 "tie": line["choice"] if line["choice"] in ("tie", "both_bad") else "tie",
                 **_about(line, weight, rationalities),
+                "adjudicated": _adjudicated(line, a=a, b=b),
             }
 
 
@@ -167,6 +171,7 @@ def label_rows(lines: Iterable[Line], rationalities: Rationalities) -> Iterator[
             "b_author": line["b"]["author"],
             "criteria": json.dumps(line["criteria"], sort_keys=True) if line["criteria"] else None,
             "ranking": json.dumps(tiers) if tiers else None,
+            "adjudicated": line.get("adjudicated"),
             "rationality": rationality_of(rationalities, line["teacher"], line["category"]),
         }
 
@@ -262,6 +267,18 @@ def _about(line: Line, weight: float, rationalities: Rationalities) -> Row:
         "weight": weight,
         "is_held_out": line["is_held_out"],
     }
+
+
+def _adjudicated(line: Line, **sides: dict[str, Any]) -> str | None:
+    """A reviewer's decision in the words of the row: the name of a side, tie or both_bad.
+
+    None where nobody decided, or about another pair of the ranking.
+    """
+    verdict: str | None = line.get("adjudicated")
+    named = {side["id"]: name for name, side in sides.items()}
+    if verdict is None or set(named) != {line["a"]["id"], line["b"]["id"]}:
+        return None
+    return named[line[verdict]["id"]] if verdict in ("a", "b") else verdict
 
 
 def _messages(messages: list[dict[str, Any]]) -> list[dict[str, str]]:

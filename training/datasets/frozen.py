@@ -10,7 +10,7 @@ import hashlib
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -19,7 +19,7 @@ from django.core.files.storage import default_storage
 from django.db import IntegrityError, transaction
 from django.db.models import QuerySet
 
-from annotation.models import Campaign, Label, Offer, Response, User
+from annotation.models import Adjudication, Campaign, Label, Offer, Response, User
 from training.models import LabelSet
 
 Line = dict[str, Any]
@@ -43,10 +43,11 @@ def current_labels(campaign: Campaign) -> QuerySet[Label]:
     )
 
 
-def line_of(label: Label, *, ranked: dict[int, Response] | None = None) -> Line:
+def line_of(label: Label, *, ranked: dict[int, Response] | None = None, adjudicated: str | None = None) -> Line:
     """One label with everything that it means, and nobody's name.
 
-    ranked  the responses that a ranking speaks of, by id
+    ranked       the responses that a ranking speaks of, by id
+    adjudicated  what a reviewer decided about the comparison: a, b, tie or both_bad
     """
     comparison = label.comparison
     conversation = comparison.conversation
@@ -75,6 +76,8 @@ def line_of(label: Label, *, ranked: dict[int, Response] | None = None) -> Line:
     }
     if label.ranking:
         line["ranking"] = [[_response(ranked[pk]) for pk in tier] for tier in label.ranking] if ranked else []
+    if adjudicated is not None:
+        line["adjudicated"] = adjudicated  # a key that is not there keeps the digest of sets without reviews
     return line
 
 
@@ -216,8 +219,16 @@ def _lines_of_batch(labels: Iterable[Label]) -> Iterator[Line]:
     labels = list(labels)
     wanted = {pk for label in labels for tier in label.ranking or [] for pk in tier}
     ranked = Response.objects.in_bulk(wanted)
+    decided = verdicts_of({label.comparison_id for label in labels})
     for label in labels:
-        yield line_of(label, ranked=ranked)
+        yield line_of(label, ranked=ranked, adjudicated=decided.get(label.comparison_id))
+
+
+def verdicts_of(comparison_ids: Collection[int]) -> dict[int, str]:
+    """Comparison -> the current decision of its reviewers; where they left it as it is, there is none."""
+    current = Adjudication.objects.filter(comparison__in=comparison_ids, state=Adjudication.State.CURRENT)
+    decided = current.exclude(verdict=Adjudication.Verdict.LEFT)
+    return dict(decided.values_list("comparison_id", "verdict"))
 
 
 def _response(response: Response) -> dict[str, Any]:
