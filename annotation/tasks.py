@@ -44,12 +44,13 @@ def run_import(job_id: int) -> None:
 
 @shared_task(name="annotation.reconcile", time_limit=60, soft_time_limit=50)
 def reconcile() -> None:
-    """What is owed by the clock: leases that ended, notices, webhooks, imports and model teachers that wait.
+    """What is owed by the clock: leases that ended, notices, webhooks, letters, imports, model teachers, reviews.
 
     Whatever a lost message or a killed worker left undone is found here again.
     """
     from annotation.imports import imports_to_run
     from annotation.models import Campaign
+    from annotation.services.letters import due_letters
     from annotation.services.model_teachers import model_teachers_to_ask
     from annotation.services.notices import watch_campaign
     from annotation.services.offers import lapse_offers
@@ -65,6 +66,8 @@ def reconcile() -> None:
         ask_model.delay(teacher_id)
     for delivery_id in due_deliveries():
         deliver_webhook.delay(delivery_id)
+    for letter_id in due_letters():
+        send_letter.delay(letter_id)
     for campaign_id in campaigns_to_fill():
         fill_reviews.delay(campaign_id)
     if cache.add("news-looked-for", 1, timeout=NEWS_EVERY):
@@ -101,3 +104,11 @@ def deliver_webhook(delivery_id: int) -> None:
     from annotation.services.webhooks import deliver
 
     deliver(delivery_id)
+
+
+@shared_task(name="annotation.send_letter", time_limit=60, soft_time_limit=50)
+def send_letter(letter_id: int) -> None:
+    """One attempt at the letter of one invitation."""
+    from annotation.services.letters import deliver_letter
+
+    deliver_letter(letter_id)

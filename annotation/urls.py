@@ -103,6 +103,7 @@ urlpatterns: list[URLPattern] = [
     path("pools/<int:pool>/", pools.pool, name="pool"),
     path("pools/<int:pool>/invite/", pools.pool_invite, name="pool_invite"),
     path("pools/<int:pool>/invitations/<int:invitation>/revoke/", pools.invitation_revoke, name="invitation_revoke"),
+    path("pools/<int:pool>/letters/retry/", pools.letters_retry, name="letters_retry"),
     path("pools/<int:pool>/members/", pools.pool_members, name="pool_members"),
     path("pools/<int:pool>/members/<uuid:teacher>/", pools.pool_member, name="pool_member"),
     path("join/<str:token>/", invitations.invitation, name="invitation"),

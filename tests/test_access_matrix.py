@@ -99,7 +99,7 @@ RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     # Pools
     "pools": (OWNERS, GP),
     **dict.fromkeys(("pool", "pool_member"), (ADMIN, GP)),
-    **dict.fromkeys(("pool_invite", "invitation_revoke", "pool_members"), (ADMIN, P)),
+    **dict.fromkeys(("pool_invite", "invitation_revoke", "letters_retry", "pool_members"), (ADMIN, P)),
     # The researcher's pages
     **dict.fromkeys(
         ("progress", "progress_plot", "teachers_rationality", "teacher_plot", "offers", "offer", "comparison_history",

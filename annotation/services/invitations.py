@@ -2,21 +2,21 @@
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.password_validation import validate_password
 from django.core.exceptions import ValidationError
-from django.core.mail import send_mail
 from django.core.validators import validate_email
 from django.db import transaction
 from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from annotation.models import Campaign, Invitation, Membership, Pool, Role, User
+from annotation.models import Campaign, Invitation, InvitationLetter, Membership, Pool, Role, User
 from annotation.services.audit import record_audit
+from annotation.services.letters import retry_letters
 from annotation.services.panels import PANEL
 from annotation.services.pools import join_pool, teacher_of
 from annotation.services.refusals import InvitationSpent, NotAllowed, Refusal
@@ -84,37 +84,30 @@ def read_addresses(text: str) -> tuple[list[str], list[tuple[int, str]]]:
     return list(found), wrong
 
 
-def invite_by_email(
-    *, user: User, addresses: Sequence[str], link: Callable[[Invitation], str], pool: Pool | None = None,
-    campaign: Campaign | None = None, role: str = TEACHER, note: str = "",
-) -> list[Invitation]:  # fmt: skip
-    """One invitation and one letter for each address. An address that has an open invitation to the same gets no other.
+@transaction.atomic
+def invite_by_email(*, user: User, pool: Pool, addresses: Sequence[str], origin: str, language: str) -> list[int]:
+    """One invitation for each address, and the letter that carries it, for a worker to send. Returns the letters' keys.
 
-    `link` gives the address of the invitation's page.
+    An address that has an open invitation gets no other; where its letter was given up, that is tried again. The
+    pool's row is locked, so that a double click invites once.
     """
-    waiting = set(
-        Invitation.objects.usable()
-        .filter(pool=pool, campaign=campaign, role=role, email__in=addresses)
-        .values_list("email", flat=True)
+    Pool.objects.select_for_update().get(pk=pool.pk)
+    opened = Invitation.objects.usable().filter(pool=pool, role=TEACHER, email__in=addresses)
+    waiting = set(opened.values_list("email", flat=True))
+    again = retry_letters(letters=InvitationLetter.objects.filter(invitation__in=opened), user=user)
+    until = timezone.now() + LASTS
+    invitations = Invitation.objects.bulk_create(
+        Invitation(pool=pool, role=TEACHER, email=address, expires_at=until, created_by=user)
+        for address in addresses
+        if address not in waiting
     )
-    invitations = []
-    for address in addresses:
-        if address in waiting:
-            continue
-        invitation = invite(user=user, pool=pool, campaign=campaign, role=role, email=address)
-        try:  # in no transaction: teachers' answers must not wait for a slow mail server
-            send_mail(
-                _("You are invited to %(place)s") % {"place": pool or campaign},
-                _("Follow this link to accept; it is good for %(days)s days:\n\n%(link)s\n\n%(note)s")
-                % {"days": LASTS.days, "link": link(invitation), "note": note},
-                None,
-                [address],
-            )
-        except Exception:  # a letter that cannot be sent leaves no invitation, so that trying again sends it
-            invitation.delete()
-            raise
-        invitations.append(invitation)
-    return invitations
+    letters = InvitationLetter.objects.bulk_create(
+        InvitationLetter(invitation=invitation, origin=origin, language=language) for invitation in invitations
+    )
+    if invitations:
+        emails = [invitation.email for invitation in invitations]
+        record_audit(user=user, verb="invite", object=f"{TEACHER} of {pool}", details={"emails": emails})
+    return [*again, *(letter.pk for letter in letters)]
 
 
 def open_invitation(token: str) -> Invitation:

@@ -7,12 +7,14 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
+from django.utils.translation import get_language, ngettext
 from django.utils.translation import gettext as _
 
 from annotation.access import visible_campaigns, visible_pools
 from annotation.forms.people import InviteForm, MemberForm, PoolForm
 from annotation.models import Invitation, Membership, Pool, User
 from annotation.services.invitations import invite, invite_by_email, read_addresses, revoke_invitation
+from annotation.services.letters import AT_ONCE, failed_letters, retry_letters
 from annotation.services.panels import panel_key
 from annotation.services.pools import (
     change_member,
@@ -22,8 +24,8 @@ from annotation.services.pools import (
     readmit_members,
     suspend_members,
 )
-from annotation.tasks import ask_for_replan
-from annotation.views.keyset import oldest_first, read_ticked
+from annotation.tasks import ask_for_replan, send_quietly
+from annotation.views.keyset import is_key, oldest_first, read_ticked
 from annotation.views.pages import PageRequest, find_owner, page_of, told
 
 PAGE = 50
@@ -69,8 +71,10 @@ def pool(request: PageRequest, pool: Pool) -> HttpResponse:
         "page": page,
         "sought": sought,
         "invitations": [
-            (one, invitation_link(request, one)) for one in pool.invitations.usable().order_by("-pk")[:PAGE]
+            (one, invitation_link(request, one))
+            for one in pool.invitations.usable().select_related("letter").order_by("-pk")[:PAGE]
         ],
+        "failed": failed_letters(pool)[:PAGE],
         "panel_link": request.build_absolute_uri(reverse("panel", args=[panel_key(pool)])),
         "campaigns": visible_campaigns(request.user).filter(pools=pool).order_by("name"),
     }
@@ -97,12 +101,37 @@ def pool_invite(request: PageRequest, pool: Pool) -> HttpResponse:
 
 def _write_letters(request: PageRequest, pool: Pool, text: str) -> None:
     addresses, wrong = read_addresses(text)
-    sent = invite_by_email(
-        user=request.user, addresses=addresses, pool=pool, link=lambda one: invitation_link(request, one)
+    letters = invite_by_email(
+        user=request.user,
+        pool=pool,
+        addresses=addresses,
+        origin=request.build_absolute_uri("/"),
+        language=get_language() or "en",
     )
-    messages.success(request, _("%(count)d letters are on their way.") % {"count": len(sent)})
+    _send(request, letters)
     for line, found in wrong[:20]:
         messages.warning(request, _("Line %(line)d is no address: %(found)s") % {"line": line, "found": found})
+
+
+def _send(request: PageRequest, letters: list[int]) -> None:
+    """To the workers; what is beyond a request's share the beat finds."""
+    for letter_id in letters[:AT_ONCE]:
+        send_quietly("annotation.send_letter", letter_id)
+    messages.success(
+        request,
+        ngettext("%(count)d letter is on its way.", "%(count)d letters are on their way.", len(letters))
+        % {"count": len(letters)},
+    )
+
+
+@page_of(find_pool, "POST", key="pool")
+def letters_retry(request: PageRequest, pool: Pool) -> HttpResponse:
+    """Send a letter that was given up once more; or all of them, where the button names none."""
+    failed, named = failed_letters(pool), request.POST.get("letter", "")
+    if named:
+        failed = failed.filter(pk=int(named) if is_key(named) else 0)
+    _send(request, retry_letters(letters=failed, user=request.user))
+    return redirect("pool", pool=pool.pk)
 
 
 @page_of(find_pool, "POST", key="pool")

@@ -5,15 +5,12 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from django.core import mail
-from django.db import connection
 from django.utils import timezone
 
 from annotation.models import (
     AuditEntry,
     Campaign,
     Enrolment,
-    Invitation,
     Label,
     Membership,
     Message,
@@ -23,12 +20,10 @@ from annotation.models import (
     Teacher,
     User,
 )
-from annotation.services import invitations
 from annotation.services.invitations import (
     accept_invitation,
     grant_role,
     invite,
-    invite_by_email,
     open_account,
     open_invitation,
     read_addresses,
@@ -116,32 +111,6 @@ class TestInvitations:
         accept_invitation(invitation=invitation, user=erin)
         with pytest.raises(InvitationSpent):
             open_account(invitation=invitation, username="grace", password="a long sentence of words")
-
-    def test_letters_go_to_each_address_once(self, alice: User, pool: Pool) -> None:
-        def send() -> list[Invitation]:
-            addresses = ["a@example.org", "b@example.org"]
-            return invite_by_email(user=alice, addresses=addresses, pool=pool, link=lambda to: f"https://x/{to.token}")
-
-        first = send()
-        assert [letter.to for letter in mail.outbox] == [["a@example.org"], ["b@example.org"]]
-        assert first[0].token in mail.outbox[0].body
-        assert send() == []
-        assert len(mail.outbox) == 2
-
-    def test_a_letter_is_sent_in_no_transaction_and_one_that_fails_leaves_no_invitation(
-        self, alice: User, pool: Pool, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        depths = [len(connection.savepoint_ids)]
-
-        def fail(*_letter: object) -> None:
-            depths.append(len(connection.savepoint_ids))
-            raise OSError("The mail server is away.")
-
-        monkeypatch.setattr(invitations, "send_mail", fail)
-        with pytest.raises(OSError, match="away"):
-            invite_by_email(user=alice, addresses=["a@example.org"], pool=pool, link=lambda to: to.token)
-        assert depths[0] == depths[1]
-        assert not Invitation.objects.exists()
 
     def test_a_csv_gives_its_addresses_and_names_the_lines_that_hold_none(self) -> None:
         text = "\ufeffname,E-Mail\nBob,Bob@Example.org\nEve,not an address\n\nBob,bob@example.org\nZoe\n"
