@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 from scipy.linalg import solve_triangular
-from scipy.special import log_expit
 
 from .types import Floats, Singles
 
@@ -23,21 +22,22 @@ class NotFinite(ValueError):
 def log_weight(gap: Floats | float, rationality: Floats | float) -> Floats:
     """Logarithm of the information weight of asking a teacher across a gap; arguments broadcast.
 
-        log w = 2 log rho + log sigma'(rho m),   log sigma'(u) = log sigma(u) + log sigma(-u)      (M6)
+        log w = 2 log rho + log sigma'(rho m),   log sigma'(u) = -u - 2 log(1 + e^-u) for u >= 0     (M6)
 
     gap          (...) float64   m = |theta'z|
     rationality  (...) float64   rho; at or below 0 the result is -inf: such a teacher tells nothing
     returns      (...) float64   finite where sigma' itself would underflow
     """
     rho = np.maximum(rationality, 0.0)
+    u = np.abs(rho * gap)
     with np.errstate(divide="ignore"):
-        return np.asarray(2.0 * np.log(rho) + log_expit(rho * gap) + log_expit(-rho * gap))
+        return np.asarray(2.0 * np.log(rho) - u - 2.0 * np.log1p(np.exp(-u)))
 
 
 def label_weight(gap: Floats | float, rationality: Floats | float) -> Floats:
     """w = rho^2 sigma'(rho m), the information of one answer (M6); arguments broadcast, rho may be negative."""
-    u = np.abs(np.multiply(rationality, gap))
-    return np.asarray(np.square(rationality) * np.exp(log_expit(u) + log_expit(-u)))
+    odds = np.exp(-np.abs(np.multiply(rationality, gap)))  # sigma'(u) = e^-u / (1 + e^-u)^2: one exponential
+    return np.asarray(np.square(rationality) * odds / np.square(1.0 + odds))
 
 
 def information_gain(weight: Floats | float, uncertainty: Floats | float) -> Floats:

@@ -6,6 +6,7 @@ from functools import lru_cache
 import numpy as np
 import structlog
 from django.db import IntegrityError, transaction
+from django.db.models import Sum
 from django.utils import timezone
 
 from activelearning.algorithms.features import Encoder, render_text, text_digest
@@ -68,7 +69,7 @@ def _fill_shards(campaign: Campaign, *, seconds: float | None) -> bool:
     last = shards.order_by("-last_response").values_list("last_response", flat=True).first() or 0
     responses = Response.objects.filter(conversation__campaign=campaign)
     pending = sorted(responses.filter(id__gt=last).values_list("id", flat=True))
-    done = sum(shards.values_list("rows", flat=True))
+    done = shards.aggregate(rows=Sum("rows", default=0))["rows"]
     progress = EmbeddingProgress.objects.filter(campaign=campaign)
     progress.update(done=done, total=done + len(pending), heartbeat=timezone.now())
     started = time.monotonic()
@@ -110,8 +111,8 @@ def current_projection(campaign: Campaign) -> Projection | None:
     ).first()
     if found is None:
         return None
-    rows = sum(Embedding.objects.filter(campaign=campaign, encoder=campaign.encoder).values_list("rows", flat=True))
-    return found if rows < GROWTH * found.rows else None
+    shards = Embedding.objects.filter(campaign=campaign, encoder=campaign.encoder)
+    return found if shards.aggregate(rows=Sum("rows", default=0))["rows"] < GROWTH * found.rows else None
 
 
 def _project(campaign: Campaign) -> Projection | None:
