@@ -7,6 +7,7 @@ they are given, so `spread` may run them on several threads over disjoint slices
 import contextlib
 import functools
 import itertools
+import math
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,11 +26,12 @@ THREADS = len(os.sched_getaffinity(0))
 
 
 class Rows(NamedTuple):
-    """The pool and what is known of each row; 47 bytes a row beside the design."""
+    """The pool and what is known of each row; 51 bytes a row beside the design."""
 
     design: Singles  # (m, d)
     category: Ints  # (m,)
     room: Ints  # (m,)
+    length: Singles  # (m,) ||z||, rounded up
     gap: Floats  # (m,) |theta'z|
     q: Floats  # (m,) z' H_s^{-1} z after s = stamp updates, or a bound above it
     value: Floats  # (m,) never below the row's best log(gain / cost) now
@@ -92,6 +94,17 @@ def measure_rows(design: Singles, theta: Floats, gap: Floats, first: int, last: 
         for j in range(theta.shape[0]):
             total += design[i, j] * theta[j]
         gap[i] = abs(total)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
+def measure_lengths(design: Singles, length: Singles, first: int, last: int) -> None:
+    """length[i] = ||z_i||, rounded up."""
+    for i in range(first, last):
+        total = 0.0
+        for j in range(design.shape[1]):
+            x = np.float64(design[i, j])
+            total += x * x
+        length[i] = np.float32(math.sqrt(total) * (1.0 + 2.0**-22))
 
 
 @numba.njit(cache=True, nogil=True, fastmath=FAST)
@@ -186,33 +199,62 @@ def revalue_all(rows: Rows, choice: Choice, first: int, last: int) -> None:
 
 
 @numba.njit(cache=True, nogil=True)
-def bound_values(rows: Rows, choice: Choice, first: int, last: int) -> None:
-    """value[i] from q[i], at or above the true one: two tables, no exponential, no logarithm.
+def gain_roof(roof: Floats, c: int, gap: float, q: float) -> float:
+    """Log gain at or above the best teacher's, by two tables: no exponential, no logarithm; infinity outside them.
 
     Above by (2 + u tanh(u/2)) / 256 at most, u = rho m of the best teacher, some 1 % for rows worth asking; levels
-    sort out which rows need the true value. With teachers of several costs every value is the true one.
+    sort out which rows need the true value.
+    """
+    bucket = bucket_of(roof[c, bucket_of(gap, PER_OCTAVE[2])] * q, PER_OCTAVE[2])
+    return float(GAIN_ROOF[bucket]) if 0 < bucket < GAIN_ROOF.shape[0] - 1 else np.inf
+
+
+@numba.njit(cache=True, nogil=True)
+def bound_values(rows: Rows, choice: Choice, wanted: Ints, first: int, last: int) -> None:
+    """value[i] from q[i], at or above the true one; with teachers of several costs every value is the true one.
+
+    Of rows first .. last, or of those places of `wanted` where it names any.
     """
     # Taken out of the tuples once: inside the loop each would count a reference, atomically, between the threads.
     category, gap, q, value, roof = rows.category, rows.gap, rows.q, rows.value, choice.roof
     room, one_cost, order, lead, log_cost = rows.room, choice.one_cost, choice.order, choice.first, choice.log_cost
-    for i in range(first, last):
-        c, bucket = category[i], 0
-        if one_cost:
-            bucket = bucket_of(roof[c, bucket_of(gap[i], PER_OCTAVE[2])] * q[i], PER_OCTAVE[2])
-        if room[i] > 0 and 0 < bucket < GAIN_ROOF.shape[0] - 1:
-            value[i] = GAIN_ROOF[bucket] - log_cost[order[c, lead[c, 0]]]
+    for place in range(first, last):
+        i = wanted[place] if wanted.shape[0] > 0 else place
+        c, bound = category[i], np.inf
+        if one_cost and room[i] > 0:
+            bound = gain_roof(roof, c, gap[i], q[i])
+        if bound < np.inf:
+            value[i] = bound - log_cost[order[c, lead[c, 0]]]
         else:
             revalue(rows, choice, i)
+
+
+@numba.njit(cache=True, nogil=True, fastmath=FAST)
+def take_squares(
+    q: Floats, c: Floats, along: Singles, slack: Floats, length: Singles, skip: NDArray[np.int32], wanted: Ints
+) -> None:
+    """q[i] -= sum over p >= skip of c[p] x^2, rounded up: x = v_p'z_i is wrong by |slack[p]| length[i] at most.
+
+    q, length (m,); c, slack (b,) of one sign, for what is taken away counts at its least, what is added at its most;
+    of the n wanted rows i: along (n, b) the products in float32, skip (n,)
+    """
+    for place in range(wanted.shape[0]):
+        taken, long = 0.0, np.float64(length[wanted[place]])
+        for p in range(skip[place], c.shape[0]):
+            x = max(abs(np.float64(along[place, p])) - slack[p] * long, 0.0)
+            taken += c[p] * x * x
+        q[wanted[place]] = max(q[wanted[place]] - taken, 0.0)
 
 
 @numba.njit(cache=True, nogil=True)
 def refresh_rows(rows: Rows, log: Log, factor: Factor, choice: Choice, wanted: Ints, first: int, last: int) -> None:
     """Bring the q and value of these rows to now, as bounds where they were bounds."""
+    stamp = rows.stamp
     for place in range(first, last):
         i = wanted[place]
-        if rows.stamp[i] < log.base:
+        if stamp[i] < log.base:
             refine(rows, log, factor, i)
-        elif rows.stamp[i] < log.now:
+        elif stamp[i] < log.now:
             replay(rows, log, i)
         revalue(rows, choice, i)
 
@@ -237,20 +279,20 @@ def contest(rows: Rows, log: Log, factor: Factor, choice: Choice, active: Ints) 
 
     Returns the smallest index among ties and its value; (-1, -inf) when no row tells anything.
     """
-    leader, best = -1, -np.inf
+    value, leader, best = rows.value, -1, -np.inf
     for i in active:
-        if rows.value[i] > best:
-            leader, best = i, rows.value[i]
+        if value[i] > best:
+            leader, best = i, value[i]
     if leader < 0:
         return -1, -np.inf
     best = settle(rows, log, factor, choice, leader, -np.inf)
     for i in active:
-        if rows.value[i] >= best - TIE:
+        if value[i] >= best - TIE:
             best = settle(rows, log, factor, choice, i, best)
     winner = -1
     if best > -np.inf:
         for i in active:
-            if rows.value[i] >= best - TIE and (winner < 0 or i < winner):
+            if value[i] >= best - TIE and (winner < 0 or i < winner):
                 winner = i
     return winner, best
 

@@ -4,28 +4,29 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.linalg import eigvalsh
 
 from .choice_tables import TIE, Choice, log_w
 from .eligibility import NO_PAIRS, check_constraints
-from .kernels import Rows, bound_values, collect, contest, one_blas_thread, refresh_rows, spread
+from .kernels import Rows, bound_values, collect, contest, measure_lengths, refresh_rows, spread
 from .running_information import RunningInformation
 from .scoring import bound, measure, score
 from .short_lists import build_lists
+from .stale_scores import carry_over, catch_up
 from .teacher_choice import best_teacher, build_choice, drop_teacher
 from .types import Floats, Ints, Pick, Pool, Teachers
 
 EMPTY = np.iinfo(np.int64).max
+EVERY: Ints = np.empty(0, dtype=np.int64)
 WIDTH = 2048
 """How many rows a level aims to bring in, at the least."""
-WIDEST = 32768
+WIDEST = 65536
 """And at the most, so that going through the active rows stays cheap."""
 SAMPLE = 16384
 """Values looked at to place a level."""
 MANY = 512
-"""Rows from which scoring by matrix products beats one row at a time."""
-WORTH_BOUNDING = 0.85
-"""Least generalised eigenvalue above which old q, divided by it, are the better bounds."""
+"""Rows from which matrix products beat one row at a time."""
+LATE = 16
+"""Missed updates from which they do."""
 
 
 class LazyGreedy:
@@ -46,7 +47,7 @@ class LazyGreedy:
         judged: Ints = NO_PAIRS,
         budget: float | None = None,
     ) -> None:
-        """Arguments as for `select`; `information` is H_planned. Two passes over the pool: gaps and bounds of q."""
+        """Arguments as for `select`; `information` is H_planned. Three passes: lengths, gaps and bounds of q."""
         check_constraints(pool, teachers, judged=judged)
         self.theta, self.teachers = theta, teachers
         self.capacity = teachers.capacity.copy()
@@ -61,7 +62,8 @@ class LazyGreedy:
         self._active: Ints
         self._width: int
         self._taken: int
-        measure(self.rows, theta, first=0, last=len(pool))
+        spread(measure_lengths, len(pool), self.rows.design, self.rows.length)
+        measure(self.rows, theta)
         bound(self.rows, information)
         self._open_desks()
 
@@ -95,9 +97,9 @@ class LazyGreedy:
     def _lower(self) -> None:
         """Set the level so that about `width` rows reach it and bring those up to date; wider when levels wear out."""
         rows, m = self.rows, len(self.rows.q)
-        if self._taken < 8:
+        if self._taken < 24:
             self._width = min(2 * self._width, WIDEST)
-        elif self._taken > 32:
+        elif self._taken > 96:
             self._width = max(WIDTH, self._width // 2)
         self._taken = 0
         width, level = max(self._width, 3 * len(self._active) // 2), self._level
@@ -111,19 +113,24 @@ class LazyGreedy:
         if n > len(found):
             found = np.empty(n, dtype=np.int64)
             collect(rows.value, level, found)
-        self._refresh(found[:n])
+        found = found[:n]
+        self._refresh(found, level=level)
         self._level = level
-        self._active = found[:n][rows.value[found[:n]] >= level]
+        self._active = found[rows.value[found] >= level]
 
-    def _refresh(self, wanted: Ints) -> None:
-        """Bring rows to date by whichever costs less: replaying what they missed, or scoring them anew."""
-        rows, running = self.rows, self.running
-        stamp, d = rows.stamp[wanted], len(self.theta)
-        far = wanted[(running.log.now - stamp > max(16, d // 6)) | (stamp < running.log.base)]
+    def _refresh(self, wanted: Ints, *, level: float) -> None:
+        """Bring rows to date that reach the level: in bulk from the factor or by what they missed, the rest singly."""
+        rows, running, d = self.rows, self.running, len(self.theta)
+        far = wanted[rows.stamp[wanted] < max(running.log.base, running.log.now - d)]
         if len(far) > MANY:
             if running.log.now - running.factor.stamp > 48:
                 running.refactor()
             score(rows, running, far)
+        stamp = rows.stamp[wanted]
+        late = wanted[(stamp >= running.log.base) & (running.log.now - stamp > LATE)]
+        if len(late) > MANY:
+            catch_up(rows, running, self._choice, late, level=level)
+            wanted = wanted[rows.value[wanted] >= level]
         spread(refresh_rows, len(wanted), rows, running.log, running.factor, self._choice, wanted)
 
     def _take(self, row: int) -> Pick:
@@ -165,7 +172,7 @@ class LazyGreedy:
         self._choice = build_choice(self.teachers, able=able, judged=self._judged, asked=self._asked)
         if not self._choice.one_cost:
             build_lists(self._choice, rows.category, rows.gap, rows.q)
-        spread(bound_values, len(rows.q), rows, self._choice)
+        spread(bound_values, len(rows.q), rows, self._choice, EVERY)
         if self.running.has_risen:  # log gain rises no faster than log q
             rows.value[:] += self.running.rise_since(rows.stamp)
         self._start_over()
@@ -180,9 +187,10 @@ class LazyGreedy:
         """Comparisons were added: `pool` holds the old rows first, then the new; only the new are scored."""
         old, known = self.rows, len(self.rows.q)
         self.rows = blank_rows(pool)
-        for name in ("room", "gap", "q", "value", "stamp", "exact", "flagged"):
+        for name in ("room", "length", "gap", "q", "value", "stamp", "exact", "flagged"):
             getattr(self.rows, name)[:known] = getattr(old, name)
-        measure(self.rows, self.theta, first=known, last=len(pool))
+        spread(measure_lengths, len(pool) - known, self.rows.design[known:], self.rows.length[known:])
+        measure(self.rows, self.theta, first=known)
         bound(self.rows, self.running.matrix, first=known)
         self._open_desks()
 
@@ -222,27 +230,14 @@ class LazyGreedy:
     def move(self, theta: Floats) -> None:
         """A refit that keeps every label's weight in H as it was: one pass for the gaps, all old q still bounds."""
         self.theta = theta
-        measure(self.rows, theta, first=0, last=len(self.rows.q))
+        measure(self.rows, theta)
         self._open_desks()
 
-    def refit(self, theta: Floats, *, information: Floats) -> float:
-        """A refit that also weighs the labels anew: bounds from the old q, or from nothing, and rows scored as needed.
-
-        With lambda_min the least generalised eigenvalue of (H_new, H_old), H_new >= lambda_min H_old and so
-        q_new <= q_old / lambda_min. Returns lambda_min.
-        """
-        rows = self.rows
-        old = self.running
-        with one_blas_thread():
-            least = float(eigvalsh(information, old.matrix, subset_by_index=[0, 0])[0])
-        self.running = RunningInformation(information)
-        if least < WORTH_BOUNDING:
-            bound(rows, information)
-        else:
-            rows.q[:] *= np.exp(old.rise_since(rows.stamp)) * ((1.0 + 1e-9) / least)
-            rows.exact[:], rows.stamp[:] = False, -1
+    def refit(self, theta: Floats, *, information: Floats) -> None:
+        """A refit that also weighs the labels anew: old q become bounds under the new H, rows are scored as needed."""
+        old, self.running = self.running, RunningInformation(information)
+        carry_over(self.rows, old, information)
         self.move(theta)
-        return least
 
 
 def blank_rows(pool: Pool) -> Rows:
@@ -254,6 +249,7 @@ def blank_rows(pool: Pool) -> Rows:
         design=design,
         category=pool.category,
         room=pool.room.copy(),
+        length=np.zeros(m, dtype=np.float32),
         gap=np.zeros(m),
         q=np.zeros(m),
         value=np.full(m, np.inf),

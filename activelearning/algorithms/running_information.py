@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import cho_solve
 from scipy.linalg.lapack import dtrtri
 
 from .information import cholesky
@@ -39,6 +40,17 @@ class RunningInformation:
         design = np.stack([z for _, z in self._pending])
         total: Floats = self._base + (design * weight[:, None]).T @ design
         return (total + total.T) / 2.0
+
+    def inverse_at(self, stamp: int) -> Floats:
+        """H^{-1} as it was after `stamp` updates, at or after the log's base. (d, d)"""
+        log, factor = self.log, self.factor
+        first, last = sorted((stamp, factor.stamp))
+        span = slice(first - log.base, last - log.base)
+        sign = 1.0 if stamp < factor.stamp else -1.0
+        with one_blas_thread():
+            since = (log.v[span] * (sign * log.c[span])[:, None]).T @ log.v[span]
+            inverse: Floats = cho_solve((factor.lower, True), np.eye(len(since))) + since
+        return (inverse + inverse.T) / 2.0
 
     def refactor(self) -> None:
         """Factor H afresh; updates more than d old are forgotten: a row so old costs less from the factor."""

@@ -16,10 +16,10 @@ STRIPS = 8
 """The triangular product is taken in so many strips, which skips nearly half of it."""
 
 
-def measure(rows: Rows, theta: Floats, *, first: int, last: int) -> None:
-    """Gaps of rows first .. last: one pass; raises NotFinite where a feature is."""
-    gap = rows.gap[first:last]
-    spread(measure_rows, last - first, rows.design[first:last], theta, gap)
+def measure(rows: Rows, theta: Floats, *, first: int = 0) -> None:
+    """Gaps of rows first ..: one pass; raises NotFinite where a feature is."""
+    gap = rows.gap[first:]
+    spread(measure_rows, len(gap), rows.design[first:], theta, gap)
     if not np.isfinite(gap).all():
         raise NotFinite(f"comparison {first + int(np.flatnonzero(~np.isfinite(gap))[0])} has NaN or infinite features")
 

@@ -139,6 +139,7 @@ class TorchGreedy:
             design=np.empty((0, 0), dtype=np.float32),
             category=self.pool.category,
             room=self.pool.room,
+            length=np.empty(0, dtype=np.float32),
             gap=self.gap,
             q=self.q.cpu().numpy(),
             value=np.empty(m),
