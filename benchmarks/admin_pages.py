@@ -21,6 +21,8 @@ import django
 if TYPE_CHECKING:
     from django.test import Client
 
+    from annotation.models import Campaign
+
 WORDS_EVERY = 1000
 """One prompt in so many holds the word that is searched for."""
 
@@ -79,6 +81,8 @@ def measure(name: str, *, comparisons: int, teachers: int, times: int) -> dict[s
     here = [campaign.code]
     middle = Offer.objects.filter(campaign=campaign).order_by("pk")[comparisons // 20].comparison
     last = campaign.conversations.order_by("-pk")[5].pk
+    first_offer = campaign.offers.order_by("pk")[0].pk
+    first_plan = campaign.plans.order_by("pk")[0].pk
     conversations = reverse("campaign_conversations", args=here)
     pages = {
         "home": reverse("home"),
@@ -92,6 +96,9 @@ def measure(name: str, *, comparisons: int, teachers: int, times: int) -> dict[s
         "search, one in a thousand": f"{conversations}?q=platypus",
         "search, in every prompt": f"{conversations}?q=reverse",
         "search, in none": f"{conversations}?q=nowhere",
+        "search, a rare word of a response": f"{conversations}?q=quokka{comparisons // WORDS_EVERY // 2}x",
+        "search, one response in a thousand": f"{conversations}?q=wombat",
+        "search, in every response": f"{conversations}?q=backwards",
         "category, rare": f"{conversations}?category=rare",
         "one conversation": reverse("campaign_conversation", args=[campaign.code, middle.conversation_id]),
         "teachers": reverse("campaign_teachers", args=here),
@@ -105,6 +112,14 @@ def measure(name: str, *, comparisons: int, teachers: int, times: int) -> dict[s
         "webhooks": reverse("campaign_webhooks", args=here),
         "audit trail": reverse("campaign_audit", args=here),
         "pool": reverse("pool", args=[pool.pk]),
+        "offers, and why": (offers := reverse("offers", args=here)),
+        "offers, last page": f"{offers}?before={first_offer + 20}",
+        "offers of a teacher": f"{offers}?teacher={name}-17",
+        "offers, in a state of none": f"{offers}?state=lapsed",
+        "plans": (plans := reverse("plans", args=here)),
+        "plans, last page": f"{plans}?before={first_plan + 20}",
+        "runs": reverse("runs", args=here),
+        "exports": reverse("exports", args=here),
     }
     found = {}
     for title, address in pages.items():
@@ -137,9 +152,32 @@ def build(name: str, *, comparisons: int, teachers: int):  # type: ignore[no-unt
     with transaction.atomic(), connection.cursor() as cursor:
         for statement in statements_of(name, campaign.pk, pool.pk, comparisons=comparisons, teachers=teachers):
             cursor.execute(statement)
+    add_work(campaign, comparisons=comparisons)
     with connection.cursor() as cursor:
         cursor.execute("VACUUM ANALYZE" if connection.vendor == "postgresql" else "ANALYZE")
     return campaign, pool
+
+
+def add_work(campaign: "Campaign", *, comparisons: int) -> None:
+    """What the rooms above leave: a plan for every ten answers, a run and a label set for every thousand."""
+    from activelearning.models import Plan
+    from training.algorithms.config import TrainingConfig
+    from training.models import LabelSet, Run
+
+    Plan.objects.bulk_create(
+        [Plan(campaign=campaign, strategy="dual", seed=number) for number in range(comparisons // 100 + 60)],
+        batch_size=1000,
+    )
+    number_of_runs = comparisons // 10_000 + 30
+    sets = [
+        LabelSet(campaign=campaign, digest=f"{number:064x}", label_count=number, summary={"arm": {}, "held_out": 0})
+        for number in range(number_of_runs)
+    ]
+    LabelSet.objects.bulk_create(sets)
+    config = TrainingConfig(method="rerank").to_json()
+    Run.objects.bulk_create(
+        [Run(campaign=campaign, label_set=one, config=config, method="rerank", state="failed") for one in sets]
+    )
 
 
 def statements_of(name: str, campaign: int, pool: int, *, comparisons: int, teachers: int) -> list[str]:
@@ -163,7 +201,8 @@ def statements_of(name: str, campaign: int, pool: int, *, comparisons: int, teac
 
     rare = f"CASE WHEN i % {WORDS_EVERY} = 7 THEN ' platypus zebra' || (i / {WORDS_EVERY} + 1) || 'x' ELSE '' END"
     prompt = message("user", f"'How do I reverse list number ' || i || ' in dialect ' || (i % 977) || {rare}")
-    answer = message("assistant", "'Answer ' || i || ': slice it backwards, as in numbers[::-1].'")
+    said = f"CASE WHEN i % {WORDS_EVERY} = 8 THEN ' wombat quokka' || (i / {WORDS_EVERY}) || 'x' ELSE '' END"
+    answer = message("assistant", f"'Answer ' || i || ': slice it backwards, as in numbers[::-1].' || {said}")
     category = "CASE WHEN i % 50000 = 49999 THEN 'rare' WHEN i % 2 = 0 THEN 'coding' ELSE 'writing' END"
     tables: list[tuple[str, int, dict[str, object]]] = [
         ("conversation", comparisons // 3, {

@@ -3,7 +3,8 @@
 import pytest
 from django.db import connection
 
-from annotation.models import Campaign, Conversation
+from annotation.models import Campaign, Conversation, Response
+from annotation.services import search
 from annotation.services.search import search_conversations
 
 pytestmark = pytest.mark.django_db
@@ -27,6 +28,23 @@ def test_every_word_must_be_there_in_any_case(campaign: Campaign, conversations:
     assert search_conversations(campaign=campaign, text="list reverse") == [first]
     assert search_conversations(campaign=campaign, text="von Österreich") == [german]
     assert search_conversations(campaign=campaign, text="nothing of this") == []
+
+
+def test_a_response_is_searched_as_well(campaign: Campaign, conversations: list[Conversation]) -> None:
+    first, german, _ = conversations
+    for number, (conversation, text) in enumerate(
+        [(first, "Slice it backwards."), (german, "Wien, the old\nlist of places."), (german, "Bern. Slice?")]
+    ):
+        Response.objects.create(
+            conversation=conversation, digest=f"{number:064x}", messages=[{"role": "assistant", "content": text}]
+        )
+    assert search_conversations(campaign=campaign, text="SLICE") == [first, german]
+    assert search_conversations(campaign=campaign, text="list") == [first, german], "in a prompt, and in a response"
+    assert search_conversations(campaign=campaign, text="wien bern") == [], "every word in one and the same text"
+    assert search_conversations(campaign=campaign, text="slice", category="x") == [german]
+    assert search_conversations(campaign=campaign, text="slice", limit=1) == [first]
+    assert search_conversations(campaign=campaign, text="slice", after=first.pk) == [german]
+    assert search_conversations(campaign=Campaign.objects.create(name="Another"), text="slice") == []
 
 
 def test_pages_go_by_key(campaign: Campaign, conversations: list[Conversation]) -> None:
@@ -55,13 +73,31 @@ def test_a_very_long_conversation_is_stored_and_found(campaign: Campaign) -> Non
 
 
 @pytest.mark.skipif(connection.vendor != "postgresql", reason="the index is PostgreSQL's")
-def test_the_index_is_used(campaign: Campaign, conversations: list[Conversation]) -> None:
+@pytest.mark.parametrize("table", ["conversation", "response"])
+def test_the_index_is_used(campaign: Campaign, conversations: list[Conversation], table: str) -> None:
     with connection.cursor() as cursor:
         cursor.execute("SET LOCAL enable_seqscan = off")
         cursor.execute("SET LOCAL enable_indexscan = off")
         from annotation.services.search import WORDS
 
-        cursor.execute(
-            f"EXPLAIN SELECT id FROM annotation_conversation WHERE {WORDS} @@ plainto_tsquery('simple', 'list')"
+        cursor.execute(f"EXPLAIN SELECT id FROM annotation_{table} WHERE {WORDS} @@ plainto_tsquery('simple', 'list')")
+        assert f"{table}_words" in "".join(row[0] for row in cursor.fetchall())
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="the index is PostgreSQL's")
+@pytest.mark.parametrize("few", [0, 1, 100])
+def test_few_and_many_responses_are_found_alike(
+    campaign: Campaign, conversations: list[Conversation], monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(search, "FEW", few)
+    monkeypatch.setattr(search, "CHUNK", 2)
+    theirs = Campaign.objects.create(name="Another")
+    another = Conversation.objects.create(campaign=theirs, digest="0" * 64, messages=[])
+    for number, conversation in enumerate([*conversations, another, *conversations[1:]]):
+        Response.objects.create(
+            conversation=conversation, digest=f"{number:064x}", messages=[{"role": "assistant", "content": "Slice it."}]
         )
-        assert "conversation_words" in "".join(row[0] for row in cursor.fetchall())
+    assert search_conversations(campaign=campaign, text="slice") == conversations
+    assert search_conversations(campaign=campaign, text="slice", limit=2) == conversations[:2]
+    first, second, _ = conversations
+    assert search_conversations(campaign=campaign, text="slice", after=first.pk, limit=1) == [second]
