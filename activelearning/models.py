@@ -125,6 +125,49 @@ class Estimate(models.Model):
         indexes = [models.Index(fields=["campaign", "-id"])]
 
 
+class WithdrawalEffect(models.Model):
+    """What a campaign's estimate would be without one teacher's labels: worked out before anybody is withdrawn.
+
+    Both fits are made for it, with one ridge, from the labels of one moment; nothing of them is kept but these numbers.
+    """
+
+    class State(models.TextChoices):
+        WAITING = "waiting", _("Waiting")
+        DONE = "done", _("Done")
+        FAILED = "failed", _("Failed")
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="withdrawal_effects")
+    teacher = models.ForeignKey(Teacher, on_delete=models.CASCADE, related_name="withdrawal_effects")
+    state = models.CharField(max_length=16, choices=State, default=State.WAITING)
+    reason = models.TextField(blank=True)
+    label_version = models.PositiveBigIntegerField()
+    """The campaign's label_version when it was asked for: another one makes it stale."""
+    asked_at = models.DateTimeField()
+    labels_lost = models.PositiveIntegerField(default=0)
+    """Labels of the teacher in the fit."""
+    labels_left = models.PositiveIntegerField(default=0)
+    log_det_before = models.FloatField(null=True, blank=True)
+    """log det (I + sum w z z') in nats, as in `Estimate`."""
+    log_det_after = models.FloatField(null=True, blank=True)
+    worst_error_before = models.FloatField(null=True, blank=True)
+    """Largest standard error of a reward difference over the pool."""
+    worst_error_after = models.FloatField(null=True, blank=True)
+    held_out_count = models.PositiveIntegerField(default=0)
+    """Answers of other teachers to held-out comparisons, which neither fit has seen; ties aside."""
+    accuracy_before = models.FloatField(null=True, blank=True)
+    """Share of them that the reward's sign gets right; null where there are none."""
+    accuracy_after = models.FloatField(null=True, blank=True)
+    angle = models.FloatField(null=True, blank=True)
+    """Between the two theta, in degrees; null where one of them is 0."""
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["campaign", "teacher"], name="withdrawal_effect_once")]
+
+    @property
+    def labels_before(self) -> int:
+        return self.labels_lost + self.labels_left
+
+
 class TeacherRationality(models.Model):
     """One teacher in one category, as the latest estimate has it: rows for the pages."""
 

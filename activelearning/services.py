@@ -3,11 +3,11 @@
 from datetime import timedelta
 from uuid import UUID, uuid4
 
-from django.db.models import Count, F, Q
+from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
 
-from activelearning.models import EmbeddingProgress, Estimate, Plan, PlanLease, Projection
-from annotation.models import Campaign, Comparison, Offer
+from activelearning.models import EmbeddingProgress, Estimate, Plan, PlanLease, Projection, WithdrawalEffect
+from annotation.models import Campaign, Comparison, Label, Offer, Teacher
 from annotation.services.terms import labels_left, present_members
 
 LEASE = timedelta(seconds=15)
@@ -64,6 +64,8 @@ RETRY = timedelta(seconds=60)
 """After a failure the encoder is tried again so late, or at once when the campaign's encoder was changed."""
 DRY = timedelta(seconds=10)
 """Queues that a plan could not fill are looked at again so late: nothing may be left to ask."""
+UNSENT = timedelta(seconds=30)
+"""What was asked for and is not there so late is asked of a worker again."""
 EMPTY = timedelta(seconds=2)
 """An empty one so soon: somebody has just come."""
 
@@ -126,6 +128,51 @@ def stale_campaigns() -> tuple[list[int], list[int]]:
     embedding = [campaign.pk for campaign in campaigns if needs_embedding(campaign)]
     planning = [campaign.pk for campaign in campaigns.exclude(state=Campaign.State.DRAFT) if needs_planning(campaign)]
     return embedding, planning
+
+
+def ask_for_effects(*, teacher: Teacher) -> list[int]:
+    """Rows that wait to be worked out, one for each campaign with labels of the teacher; what still holds stays.
+
+    The caller sends them; the beat does if the message is lost.
+    """
+    states = WithdrawalEffect.State
+    for campaign in campaigns_of(teacher):
+        effect, is_new = WithdrawalEffect.objects.get_or_create(
+            campaign=campaign,
+            teacher=teacher,
+            defaults={"label_version": campaign.label_version, "asked_at": timezone.now()},
+        )
+        is_stale = effect.label_version != campaign.label_version or effect.state == states.FAILED
+        if not is_new and is_stale:
+            WithdrawalEffect.objects.filter(pk=effect.pk).update(
+                state=states.WAITING, reason="", label_version=campaign.label_version, asked_at=timezone.now()
+            )
+    waiting = WithdrawalEffect.objects.filter(teacher=teacher, state=states.WAITING)
+    return list(waiting.values_list("pk", flat=True))
+
+
+def campaigns_of(teacher: Teacher) -> QuerySet[Campaign]:
+    """Where the teacher has labels to lose."""
+    labels = Label.objects.filter(teacher=teacher, state=Label.State.CURRENT)
+    return Campaign.objects.filter(pk__in=labels.values("campaign")).order_by("name")
+
+
+def effects_of(teacher: Teacher) -> list[WithdrawalEffect]:
+    """What was worked out, or is being so, for labels as they are now."""
+    effects = WithdrawalEffect.objects.filter(teacher=teacher, campaign__in=campaigns_of(teacher))
+    return [
+        effect
+        for effect in effects.select_related("campaign").order_by("campaign__name")
+        if effect.label_version == effect.campaign.label_version
+    ]
+
+
+def unsent_effects() -> list[int]:
+    """Those that wait for longer than a message takes."""
+    waiting = WithdrawalEffect.objects.filter(
+        state=WithdrawalEffect.State.WAITING, asked_at__lt=timezone.now() - UNSENT
+    )
+    return list(waiting.order_by("pk").values_list("pk", flat=True)[:20])
 
 
 def ask_to_replay(*, plan: Plan) -> None:

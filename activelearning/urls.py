@@ -9,6 +9,11 @@ urlpatterns: list[URLPattern] = [
     path("campaigns/<uuid:code>/progress/<slug:name>.svg", views.progress_plot, name="progress_plot"),
     path("campaigns/<uuid:code>/rationality/", views.teachers, name="teachers_rationality"),
     path("campaigns/<uuid:code>/rationality/<uuid:teacher>.svg", views.teacher_plot, name="teacher_plot"),
+    path(
+        "campaigns/<uuid:code>/teachers/<uuid:teacher>/withdrawal-effect/",
+        views.withdrawal_effect,
+        name="withdrawal_effect",
+    ),
     path("campaigns/<uuid:code>/offers/", views.offers, name="offers"),
     path("campaigns/<uuid:code>/offers/<uuid:offer>/", views.offer, name="offer"),
     path("campaigns/<uuid:code>/comparisons/<int:comparison>/", views.comparison_history, name="comparison_history"),

@@ -6,24 +6,29 @@ from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
+import structlog
 from celery import current_app
 from django.core.cache import cache
-from django.core.paginator import Paginator
+from django.db import transaction
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
 from activelearning.forms import OutlookForm
-from activelearning.models import Estimate, OfferReason, Plan
+from activelearning.models import Estimate, OfferReason, Plan, WithdrawalEffect
 from activelearning.pictures import PROGRESS, draw_teacher
 from activelearning.portraits import read_agreement, read_portrait, read_portraits
 from activelearning.progress import read_features, read_summary, read_work
 from activelearning.reasons import find_offers, read_history, read_runners_up
-from activelearning.services import ask_to_replay
-from annotation.models import Campaign, Comparison, Offer
+from activelearning.services import ask_for_effects, ask_to_replay, campaigns_of, effects_of
+from activelearning.tasks import weigh_withdrawal
+from annotation.models import Campaign, Comparison, Offer, Role
 from annotation.rendering import render_sides
-from annotation.views.pages import HtmxRequest, staff_page
+from annotation.views.keyset import newest_first
+from annotation.views.pages import HtmxRequest, PageRequest, staff_page
+from annotation.views.teachers import find_teacher, may_withdraw
 
-PAGE = 50
+log = structlog.get_logger(__name__)
+
 SUMMARY_SECONDS = 3
 AGREEMENT_SECONDS = 30
 """Resampling takes its time: agreement is measured at most so often."""
@@ -110,19 +115,48 @@ def teacher_plot(request: HtmxRequest, campaign: Campaign, teacher: UUID) -> Htt
     return picture(request, campaign, f"teacher {teacher}", lambda theme: draw_teacher(portrait, theme))
 
 
+@staff_page("GET", "POST", role=Role.Name.ADMIN)
+def withdrawal_effect(request: PageRequest, campaign: Campaign, teacher: UUID) -> HttpResponse:
+    """What the estimates would lose with a teacher, in every campaign; a post has it worked out."""
+    found = find_teacher(campaign, teacher)
+    if not may_withdraw(request.user, found):
+        raise Http404
+    if request.method == "POST":
+        waiting = ask_for_effects(teacher=found)
+        transaction.on_commit(lambda: send_effects(waiting))
+        if not request.htmx:
+            return redirect("withdrawal_effect", code=campaign.code, teacher=found.code)
+    effects, campaigns = effects_of(found), campaigns_of(found).count()
+    context = {
+        "campaign": campaign,
+        "teacher": found,
+        "effects": effects,
+        "is_waiting": any(effect.state == WithdrawalEffect.State.WAITING for effect in effects),
+        "has_labels": bool(campaigns),
+        "is_missing": campaigns > sum(effect.state == WithdrawalEffect.State.DONE for effect in effects),
+    }
+    return page_or_fragment(request, "withdrawal_effect", context)
+
+
+def send_effects(ids: list[int]) -> None:
+    """A broker that is down costs the time until the beat asks again."""
+    for pk in ids:
+        try:
+            weigh_withdrawal.apply_async((pk,))
+        except Exception as error:  # of the broker's transport
+            log.warning("effect not sent", effect=pk, reason=str(error))
+
+
 # Why ------------------------------------------------------------------------------------------------------------------
 
 
 @staff_page("GET")
 def offers(request: HtmxRequest, campaign: Campaign) -> HttpResponse:
     asked = {name: request.GET.get(name, "") for name in ("arm", "state", "teacher")}
-    pages = Paginator(find_offers(campaign, **asked), PAGE)
     context = {
         "campaign": campaign,
-        "query": urlencode({name: value for name, value in asked.items() if value} | {"page": ""}).removesuffix(
-            "page="
-        ),
-        "page": pages.get_page(request.GET.get("page")),
+        "rest": "".join(f"&{urlencode({name: value})}" for name, value in asked.items() if value),
+        "page": newest_first(request, find_offers(campaign, **asked)),
         "asked": asked,
         "arms": Offer.Arm.choices,
         "states": Offer.State.choices,
@@ -170,8 +204,8 @@ def comparison_history(request: HtmxRequest, campaign: Campaign, comparison: int
 
 @staff_page("GET")
 def plans(request: HtmxRequest, campaign: Campaign) -> HttpResponse:
-    pages = Paginator(Plan.objects.filter(campaign=campaign).select_related("estimate").order_by("-id"), PAGE)
-    context = {"campaign": campaign, "page": pages.get_page(request.GET.get("page"))}
+    made = Plan.objects.filter(campaign=campaign).select_related("estimate")
+    context = {"campaign": campaign, "page": newest_first(request, made)}
     return page_or_fragment(request, "plans", context)
 
 

@@ -246,6 +246,7 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_TASK_ROUTES = {
     "activelearning.embed": {"queue": "default"},  # minutes long: it must not stand before a plan
+    "activelearning.weigh_withdrawal": {"queue": "default"},
     "activelearning.*": {"queue": "plan"},
     "training.run": {"queue": "gpu"},
     "training.answer": {"queue": "plan"},  # whose worker holds the encoder anyway

@@ -2,7 +2,8 @@
 
 from activelearning.pipeline.embedding import embed
 from activelearning.pipeline.estimating import refit
+from activelearning.pipeline.leaving import weigh_withdrawal
 from activelearning.pipeline.replanning import replan
 from activelearning.pipeline.replaying import replay, store_replay
 
-__all__ = ["embed", "refit", "replan", "replay", "store_replay"]
+__all__ = ["embed", "refit", "replan", "replay", "store_replay", "weigh_withdrawal"]

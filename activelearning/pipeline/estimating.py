@@ -70,8 +70,7 @@ def bring_up_to_date(campaign: Campaign, projection: Projection, pool: PoolRows,
 
 
 def _is_stale(last: Known, campaign: Campaign, labels: LabelRows) -> bool:
-    is_joint = campaign.rationality_mode == Campaign.RationalityMode.ESTIMATED
-    if last.row.is_joint != is_joint:
+    if last.row.is_joint != estimates_rationality(campaign):
         return True
     if campaign.ridge is not None and last.row.ridge != campaign.ridge:
         return True
@@ -100,23 +99,43 @@ def _fit(campaign: Campaign, projection: Projection, pool: PoolRows, labels: Lab
     mask = labels.learned(pool)
     teachers = teacher_axis(labels, mask)
     data = fit_labels(labels, mask, pool, teachers=teachers)
-    is_joint = campaign.rationality_mode == Campaign.RationalityMode.ESTIMATED
     start = last.start if last is not None and _continues(last, teachers, pool.categories) else None
     ridge = next_ridge(campaign, last)
-    arrays = (
-        _fit_jointly(data, teachers, pool.categories, ridge=ridge, start=start)
-        if is_joint
-        else _fit_known(campaign, data, teachers, pool.categories, ridge=ridge, start=start)
-    )
+    arrays = fit_arrays(campaign, data, teachers, pool.categories, ridge=ridge, start=start)
     arrays |= {"teachers": teachers, "categories": np.array(pool.categories)}
     row = _describe(campaign, projection, arrays)
-    row.is_joint, row.last_label = is_joint, int(labels.ids[-1]) if len(labels) else 0
+    row.is_joint, row.last_label = estimates_rationality(campaign), int(labels.ids[-1]) if len(labels) else 0
     row.label_count, row.seconds = int(mask.sum()), time.perf_counter() - started
     row.arrays.save(f"{row.code}.npz", to_file(arrays), save=False)
     with transaction.atomic():
         row.save()
         _store_rationalities(row, data, arrays)
     return Known(row, arrays, pool.categories, start_of(row, arrays))
+
+
+def estimates_rationality(campaign: Campaign) -> bool:
+    return campaign.rationality_mode == Campaign.RationalityMode.ESTIMATED
+
+
+def fit_arrays(
+    campaign: Campaign,
+    data: Labels,
+    teachers: Ints,
+    categories: tuple[str, ...],
+    *,
+    ridge: float,
+    start: JointEstimate | Fit | None = None,
+) -> Arrays:
+    """The campaign's fit of these labels: rationality with the reward, or as the campaign states it."""
+    if estimates_rationality(campaign):
+        return _fit_jointly(data, teachers, categories, ridge=ridge, start=start)
+    return _fit_known(campaign, data, teachers, categories, ridge=ridge, start=start)
+
+
+def log_det_of(arrays: Arrays) -> float:
+    """log det (I + sum w z z') of a fit, in nats: against 1, not the ridge, so that fits compare."""
+    information = arrays["information"]
+    return float(np.linalg.slogdet(information + (1.0 - float(arrays["ridge"])) * np.eye(len(information)))[1])
 
 
 def _continues(last: Known, teachers: Ints, categories: tuple[str, ...]) -> bool:
@@ -166,15 +185,13 @@ def _fit_known(
 
 def _describe(campaign: Campaign, projection: Projection, arrays: Arrays) -> Estimate:
     """The estimate's row, with the numbers that the pages show."""
-    information, ridge = arrays["information"], float(arrays["ridge"])
-    width = information.shape[0]
     return Estimate(
         campaign=campaign,
         projection=projection,
         label_version=campaign.label_version,
-        ridge=ridge,
-        log_det=float(np.linalg.slogdet(information + (1.0 - ridge) * np.eye(width))[1]),
-        smallest_eigenvalue=float(np.linalg.eigvalsh(information)[0]),
+        ridge=float(arrays["ridge"]),
+        log_det=log_det_of(arrays),
+        smallest_eigenvalue=float(np.linalg.eigvalsh(arrays["information"])[0]),
         cost=campaign.spent,
     )
 

@@ -37,14 +37,24 @@ def measure(campaign: Campaign, pool: PoolRows, labels: LabelRows, known: Known)
     measure_saving(campaign, pool, labels, known)
 
 
+def worst_error(design: Singles, covariance: Floats) -> float:
+    """Largest standard error of a reward difference over these comparisons."""
+    root = np.linalg.cholesky(covariance).astype(np.float32)
+    return float(np.sqrt(np.square(design @ root).sum(axis=1).max()))
+
+
+def open_to_ask(pool: PoolRows) -> Ints:
+    """Rows that a designed offer may ask of somebody, whoever was asked them before."""
+    return np.flatnonzero(pool.has_features & pool.is_askable & ~pool.is_held_out)
+
+
 def _measure_design(pool: PoolRows, known: Known) -> tuple[float | None, float | None]:
     """Largest standard error of a reward difference, and g / d, over the comparisons that may be asked."""
-    open_rows = np.flatnonzero(pool.has_features & pool.is_askable & ~pool.is_held_out)
+    open_rows = open_to_ask(pool)
     if not len(open_rows):
         return None, None
     design, width = pool.design[open_rows], known.theta.size
-    root = np.linalg.cholesky(known.arrays["covariance"]).astype(np.float32)
-    worst = float(np.sqrt(np.square(design @ root).sum(axis=1).max()))
+    worst = worst_error(design, known.arrays["covariance"])
     if not known.row.label_count:
         return worst, None
     best = _best_weights(design, pool.category[open_rows], known)

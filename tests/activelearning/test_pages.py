@@ -5,7 +5,9 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from activelearning.models import EmbeddingProgress, Plan
@@ -185,11 +187,11 @@ def test_an_offer_says_why(busy: Campaign, alice: User, sign_in: SignIn) -> None
 
 def test_offers_are_found_by_arm_state_and_teacher(busy: Campaign, alice: User, sign_in: SignIn) -> None:
     response = sign_in(alice).get(reverse("offers", args=[busy.code]), {"arm": "control", "state": "answered"})
-    shown = response.context["page"].object_list
+    shown = response.context["page"].rows
     assert {(offer.arm, offer.state) for offer in shown} == {("control", "answered")}
     name = Teacher.objects.last().pseudonym  # type: ignore[union-attr]
     response = sign_in(alice).get(reverse("offers", args=[busy.code]), {"teacher": name, "arm": "<script>"})
-    assert {offer.teacher.pseudonym for offer in response.context["page"]} == {name}
+    assert {offer.teacher.pseudonym for offer in response.context["page"].rows} == {name}
 
 
 def test_a_comparison_tells_its_history(busy: Campaign, alice: User, sign_in: SignIn) -> None:
@@ -238,3 +240,34 @@ def addresses_of(campaign: Campaign, name: str) -> str:
     if name == "plan":
         return reverse("plan", args=[campaign.code, Plan.objects.values_list("code", flat=True)[0]])
     return reverse(names[name], args=[campaign.code])
+
+
+def test_offers_and_plans_are_paged_by_key_and_never_counted(
+    campaign: Campaign,
+    comparisons: list[Comparison],
+    teacher: Teacher,
+    alice: User,
+    sign_in: SignIn,
+) -> None:
+    Offer.objects.bulk_create(
+        Offer(campaign=campaign, comparison=comparisons[0], teacher=teacher, arm="designed", slot=1, state="lapsed")
+        for _ in range(60)
+    )
+    Plan.objects.bulk_create(Plan(campaign=campaign, strategy="dual", seed=number) for number in range(60))
+    client = sign_in(alice)
+    for name, rest in (("offers", "&state=lapsed&teacher=teacher-bob"), ("plans", "")):
+        first = client.get(f"{reverse(name, args=[campaign.code])}?{rest}")
+        page = first.context["page"]
+        keys = [row.pk for row in page.rows]
+        assert keys == sorted(keys, reverse=True)
+        assert (len(keys), page.next_key) == (50, keys[-1])
+        link = f"?before={keys[-1]}{rest}".replace("&", "&amp;")
+        assert f'href="{link}"' in first.content.decode(), "the filter goes along"
+        with CaptureQueriesContext(connection) as asked:
+            second = client.get(f"{reverse(name, args=[campaign.code])}?before={keys[-1]}{rest}").context["page"]
+        assert [row.pk for row in second.rows] == list(range(keys[-1] - 1, keys[-1] - 11, -1))
+        assert second.next_key is None
+        table = "annotation_offer" if name == "offers" else "activelearning_plan"
+        said = [one["sql"] for one in asked if f'FROM "{table}"' in one["sql"]]
+        assert not [sql for sql in said if "COUNT(" in sql or "OFFSET" in sql]
+        assert client.get(f"{reverse(name, args=[campaign.code])}?before=nonsense").status_code == 200
