@@ -494,3 +494,18 @@ def test_plots_are_pictures_of_the_numbers(rosa_signed_in: Client, labelled: Cam
     assert "<script" not in picture
     assert "style=" not in picture
     assert rosa_signed_in.get(reverse("run_plot", args=[labelled.code, run.code, "secret"])).status_code == 404
+
+
+def test_runs_and_label_sets_are_paged_by_key(rosa_signed_in: Client, labelled: Campaign) -> None:
+    config = TrainingConfig(method="rerank").to_json()
+    Run.objects.bulk_create(Run(campaign=labelled, config=config, method="rerank", state="failed") for _ in range(30))
+    LabelSet.objects.bulk_create(
+        LabelSet(campaign=labelled, digest=f"{number:064x}", label_count=number, summary={}) for number in range(30)
+    )
+    for name in ("runs", "exports"):
+        page = rosa_signed_in.get(reverse(name, args=[labelled.code])).context["page"]
+        last = page.rows[-1].pk
+        assert (len(page.rows), page.next_key) == (25, last)
+        older = rosa_signed_in.get(f"{reverse(name, args=[labelled.code])}?before={last}").context["page"]
+        assert [row.pk for row in older.rows] == list(range(last - 1, last - 6, -1))
+        assert older.next_key is None

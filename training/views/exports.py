@@ -4,12 +4,12 @@ from typing import Any
 
 from django.contrib import messages
 from django.core.files.storage import default_storage
-from django.core.paginator import Paginator
 from django.http import FileResponse, Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 
 from annotation.models import Campaign
+from annotation.views.keyset import newest_first
 from training.datasets.exports import ROWS, WRITERS, export, rationalities_of
 from training.datasets.frozen import freeze, lines_of, read_lines
 from training.models import LabelSet
@@ -39,8 +39,8 @@ def exports(request: PageRequest, campaign: Campaign) -> HttpResponse:
                 % {"count": label_set.label_count, "digest": label_set.short_digest},
             )
         return redirect("exports", code=campaign.code)
-    page = Paginator(LabelSet.objects.filter(campaign=campaign), PAGE).get_page(request.GET.get("page"))
-    context = {"campaign": campaign, "label_sets": page, "kinds": list(ROWS), "formats": list(WRITERS)}
+    page = newest_first(request, LabelSet.objects.filter(campaign=campaign), size=PAGE)
+    context = {"campaign": campaign, "page": page, "kinds": list(ROWS), "formats": list(WRITERS)}
     return render(request, "training/exports.html", context)
 
 

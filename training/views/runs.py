@@ -3,7 +3,6 @@
 from uuid import UUID
 
 from django.contrib import messages
-from django.core.paginator import Paginator
 from django.db import transaction
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
@@ -13,6 +12,7 @@ from django.utils.translation import gettext_lazy
 from activelearning.models import Estimate
 from annotation.models import Campaign
 from annotation.services.refusals import Refusal
+from annotation.views.keyset import newest_first
 from training.algorithms.config import TrainingConfig
 from training.forms import ResumeForm, RuleForm, StartRunForm
 from training.models import Method, Run, RunMetric, StartRule
@@ -53,12 +53,12 @@ def runs(request: PageRequest, campaign: Campaign) -> HttpResponse:
         else:
             enqueue(run)
             return redirect("run", code=campaign.code, run=run.code)
-    page = Paginator(Run.objects.filter(campaign=campaign).select_related("label_set", "policy"), PAGE)
+    started = Run.objects.filter(campaign=campaign).select_related("label_set", "policy")
     estimate = Estimate.objects.filter(campaign=campaign).order_by("-id").first()
     context = {
         "campaign": campaign,
         "form": form,
-        "runs": page.get_page(request.GET.get("page")),
+        "page": newest_first(request, started, size=PAGE),
         "estimate": estimate,
         "deficiency": deficiency_of(estimate),
         "is_silent": is_silent(campaign, TrainingConfig()),
