@@ -81,7 +81,8 @@ RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "campaign_notices": (STAFF, GP),
     **dict.fromkeys(
         ("campaign_settings", "campaign_guidelines", "campaign_delete", "campaign_imports", "campaign_teachers",
-         "campaign_teacher", "teacher_withdraw", "campaign_roles", "campaign_webhooks"), (ADMIN, GP),
+         "campaign_teacher", "teacher_withdraw", "withdrawal_effect", "campaign_roles", "campaign_webhooks"),
+        (ADMIN, GP),
     ),
     **dict.fromkeys(
         ("campaign_state", "campaign_clone", "campaign_judgements", "conversations_change", "conversation_change",

@@ -147,7 +147,7 @@ class Run(Work):
 
     @property
     def folder(self) -> str:
-        """Where it works, below MEDIA_ROOT: the frozen data, checkpoints, metrics, the log."""
+        """Where it works, below MEDIA_ROOT on a disk: the frozen data, checkpoints, metrics, the log."""
         return f"runs/{self.code}"
 
 
@@ -172,7 +172,7 @@ class Policy(models.Model):
     run = models.OneToOneField(Run, on_delete=models.CASCADE, related_name="policy")
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="policies")
     folder = models.CharField(max_length=255)
-    """Below MEDIA_ROOT."""
+    """In Django's storage."""
     digest = models.CharField(max_length=64, default="")
     """sha256 of the manifest: a folder whose manifest differs is not this policy."""
     manifest = models.JSONField()
