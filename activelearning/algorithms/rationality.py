@@ -188,14 +188,16 @@ class _Joint:
 
 @dataclass(frozen=True)
 class _Mode:
-    """A mode of the penalised likelihood and the work it took."""
+    """A mode of the penalised likelihood, the work it took, and the last factor on the way with its ridge."""
 
     theta: Floats
     teachers: Floats
-    loglik: float
-    steps: int
-    passes: int
-    distance: float
+    loglik: float = 0.0
+    steps: int = 0
+    passes: int = 0
+    distance: float = np.inf
+    factor: ArrowFactor | None = None
+    ridge: float = 0.0
 
 
 def fit_jointly(
@@ -226,7 +228,7 @@ def fit_jointly(
     _check(labels, teachers, categories, ridge)
     theta, block = _first_point(labels, teachers, categories, ridge, prior, start)
     honest = _Joint(labels, prior, prior.precision(categories), ridge)
-    mode = _Mode(theta, block, 0.0, 0, 0, np.inf)
+    mode = _Mode(theta, block)
     tried: list[tuple[float, float]] = []  # ridges and what they were off by
     scale_ridge = ridge if start is None else start.scale_ridge
     for _ in range(SCALE_ROUNDS):
@@ -250,10 +252,13 @@ def _secant(tried: list[tuple[float, float]]) -> float:
 
 
 def _climb(joint: _Joint, begin: _Mode, tolerance: float, max_steps: int) -> _Mode:
-    """The mode of the penalised likelihood, from an earlier one; adds up the work."""
+    """The mode of the penalised likelihood, from an earlier one and with its factor; adds up the work."""
     theta, block = begin.theta, begin.teachers
     objective, loglik, gradient, teacher_gradient = joint.value(theta, block)
-    factor, is_current, previous, passes = joint.factor(theta, block), True, np.inf, 2
+    factor = _kept_factor(begin, joint.ridge)
+    is_current, previous, passes = factor is None, np.inf, 1
+    if factor is None:
+        factor, passes = joint.factor(theta, block), passes + 1
     for steps in range(1, max_steps + 1):
         move, teacher_move, distance = factor.step(gradient, teacher_gradient)
         if not is_current and distance > max(SLOW * previous, tolerance):
@@ -272,9 +277,22 @@ def _climb(joint: _Joint, begin: _Mode, tolerance: float, max_steps: int) -> _Mo
         theta, block, objective = new_theta, new_block, new_objective
         gradient, teacher_gradient = new_gradient, new_teacher_gradient
         if distance <= tolerance:
-            return _Mode(theta, block, loglik, begin.steps + steps, begin.passes + passes, distance)
+            steps, passes = begin.steps + steps, begin.passes + passes
+            return _Mode(theta, block, loglik, steps, passes, distance, factor, joint.ridge)
         previous, is_current = distance, False
     raise DidNotConverge(f"{max_steps} steps left the optimum {distance:.3g} away.")
+
+
+def _kept_factor(begin: _Mode, ridge: float) -> ArrowFactor | None:
+    """The factor of the mode before, under another ridge: no look at the labels."""
+    if begin.factor is None:
+        return None
+    arrow = begin.factor.arrow
+    moved = arrow.reward + (ridge - begin.ridge) * np.eye(begin.theta.size)
+    try:
+        return ArrowFactor(replace(arrow, reward=moved))
+    except LinAlgError:
+        return None
 
 
 def _scale_ridge(joint: _Joint, theta: Floats, block: Floats) -> float:
