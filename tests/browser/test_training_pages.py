@@ -1,0 +1,79 @@
+"""The researcher's browser: what a withdrawal costs is followed, and a run says what it does."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from django.urls import reverse
+from playwright.sync_api import Page, expect
+
+from activelearning.models import WithdrawalEffect
+from activelearning.pipeline import weigh_withdrawal
+from annotation.models import Campaign, Comparison, Enrolment, Teacher, User
+from tests.browser.conftest import Visitor
+from tests.conftest import add_conversations
+from tests.training.conftest import answer_all, embed
+from training.algorithms.config import TrainingConfig
+from training.services.runs import start_run
+
+Picture = Callable[..., None]
+
+
+@pytest.fixture
+def answered(campaign: Campaign, teacher: Teacher) -> Campaign:
+    """Two teachers, 30 conversations of two responses, every fifth held out."""
+    comparisons = add_conversations(campaign, 30)
+    other = Teacher.objects.create(pseudonym="teacher-dora")
+    Comparison.objects.filter(pk__in=[one.pk for one in comparisons[::5]]).update(is_held_out=True)
+    features = embed(campaign)
+    answer_all(comparisons[:18], teacher, features)
+    answer_all(comparisons[18:], other, features, seed=2)
+    for one in (teacher, other):
+        Enrolment.objects.create(campaign=campaign, teacher=one)
+    Campaign.objects.filter(pk=campaign.pk).update(label_count=30, label_version=30)
+    campaign.refresh_from_db()
+    return campaign
+
+
+def fits(page: Page) -> bool:
+    return bool(page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"))
+
+
+def test_an_admin_sees_what_a_withdrawal_costs_before_it(
+    visit: Callable[..., Visitor], picture: Picture, answered: Campaign, teacher: Teacher, alice: User
+) -> None:
+    page = visit(alice).page
+    page.goto(reverse("teacher_withdraw", args=[answered.code, teacher.code]))
+    page.get_by_role("button", name="Work it out").click()
+    expect(page.get_by_text("A worker fits the reward")).to_be_visible()
+    weigh_withdrawal(WithdrawalEffect.objects.get().pk)
+    expect(page.get_by_text("The reward's direction turns by")).to_be_visible()
+    expect(page.get_by_role("row", name="Labels in the fit")).to_contain_text("24")
+    assert teacher.labels.filter(state="current").count() == 18, "nothing is done yet"
+    picture(page, "wide", full_page=True)
+    page.set_viewport_size({"width": 360, "height": 740})
+    assert fits(page)
+    picture(page, "narrow", full_page=True)
+
+
+def test_a_run_says_what_it_does_and_where_pessimism_is_silent(
+    visit: Callable[..., Visitor], picture: Picture, answered: Campaign, alice: User, settings: Any
+) -> None:
+    page = visit(alice).page
+    config = TrainingConfig(method="pessimistic_dpo")
+    run = start_run(campaign=answered, config=config, is_forced=True)
+    for name, address in (
+        ("runs", reverse("runs", args=[answered.code])),
+        ("run", reverse("run", args=[answered.code, run.code])),
+        ("rules", reverse("start_rules", args=[answered.code])),
+    ):
+        page.set_viewport_size({"width": 1280, "height": 800})
+        page.goto(address)
+        expect(page.get_by_text("Pessimism is silent here")).to_be_visible()
+        expect(page.get_by_text("takes each response's uncertainty off its logit").first).to_be_visible()
+        for details in page.locator("form details").all():
+            details.locator("summary").click()
+        picture(page, f"{name} wide", full_page=True)
+        page.set_viewport_size({"width": 360, "height": 740})
+        assert fits(page), name
+        picture(page, f"{name} narrow", full_page=True)
