@@ -2,15 +2,24 @@
 
 import ast
 import gettext
+import importlib
 import re
 import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
 
 import pytest
 from django.conf import settings
+from django.forms import BaseForm
+from django.utils.translation import override
 from django.utils.translation.template import templatize
+
+import activelearning.forms
+import annotation.forms
+import training.forms
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("config", "annotation", "activelearning", "training")
@@ -19,6 +28,12 @@ CALLS = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy"}
 QUOTED = r"""u?('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 IN_A_TEMPLATE = re.compile(rf"(?:\b_|\bgettext|\bngettext)\(\s*{QUOTED}(?:\s*,\s*{QUOTED})?")
 PLACEHOLDER = re.compile(r"%\(\w+\)[-.\d]*[a-z]|%[sd]")
+
+FORMS = [
+    activelearning.forms,
+    training.forms,
+    *(importlib.import_module(f"annotation.forms.{one.name}") for one in iter_modules(annotation.forms.__path__)),
+]
 
 Sentence = tuple[str, str]
 """A sentence and its plural, which is empty where it has none."""
@@ -89,6 +104,22 @@ def test_every_sentence_is_translated_with_its_placeholders(language: str) -> No
         wrong += [text for text in texts if not set(PLACEHOLDER.findall(text)) <= set(wanted) or not text.strip()]
     assert not missing, f"{len(missing)} sentences lack {language}: see docs/desk.md, Languages"
     assert not wrong
+
+
+def labels_of(module: ModuleType) -> Iterator[tuple[str, str]]:
+    for kind in vars(module).values():
+        if isinstance(kind, type) and issubclass(kind, BaseForm) and kind.__module__ == module.__name__:
+            for name, field in kind.base_fields.items():
+                if field.label:
+                    yield f"{kind.__name__}.{name}", str(field.label)
+
+
+@pytest.mark.parametrize("module", FORMS, ids=lambda module: module.__name__)
+def test_every_field_is_named_by_a_sentence_of_the_catalogues(module: ModuleType) -> None:
+    """A model's field without a label would be named by its English identifier."""
+    said = {one for one, _more in sentences()}
+    with override("en"):
+        assert [name for name, label in labels_of(module) if label not in said] == []
 
 
 @pytest.mark.skipif(shutil.which("msgfmt") is None, reason="needs gettext's tools")

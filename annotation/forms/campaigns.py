@@ -130,7 +130,13 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]
         )  # fmt: skip
         widgets = {"description": forms.TextInput, "encoder": forms.TextInput}
         labels = {
+            "description": _("Description"),
+            "answer_mode": _("Answer mode"),
             "asks_strength": _("Ask how much better"),
+            "encoder": _("Encoder"),
+            "dimensions": _("Dimensions"),
+            "ridge": _("Ridge"),
+            "budget": _("Budget"),
             "control_share": _("Share of control offers"),
             "repeat_share": _("Share of repeats"),
             "gold_share": _("Share of gold offers"),

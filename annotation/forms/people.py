@@ -29,7 +29,14 @@ class PoolForm(forms.ModelForm):  # type: ignore[type-arg]
             "completion_url",
         )  # fmt: skip
         widgets = {"terms": forms.Textarea(attrs={"rows": 3})}
-        labels = {"daily_limit": _("Labels a day")}
+        labels = {
+            "name": _("Name"),
+            "pay_per_label": _("Pay per label"),
+            "pay_per_hour": _("Pay per hour"),
+            "currency": _("Currency"),
+            "daily_limit": _("Labels a day"),
+            "terms": _("Terms"),
+        }
         help_texts = {
             "daily_limit": _("At most so many for each teacher. Empty: no limit."),
             "terms": _("What teachers agree to. A change asks them again."),
