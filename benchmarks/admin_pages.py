@@ -83,6 +83,7 @@ def measure(name: str, *, comparisons: int, teachers: int, times: int) -> dict[s
     last = campaign.conversations.order_by("-pk")[5].pk
     first_offer = campaign.offers.order_by("pk")[0].pk
     first_plan = campaign.plans.order_by("pk")[0].pk
+    last_review = campaign.reviews.filter(is_waiting=True).order_by("-pk")[5].pk
     conversations = reverse("campaign_conversations", args=here)
     pages = {
         "home": reverse("home"),
@@ -104,6 +105,10 @@ def measure(name: str, *, comparisons: int, teachers: int, times: int) -> dict[s
         "teachers": reverse("campaign_teachers", args=here),
         "teachers, search": f"{reverse('campaign_teachers', args=here)}?q={name}-17",
         "live queue": reverse("campaign_queue", args=here),
+        "reviews": reverse("campaign_reviews", args=here),
+        "reviews, last page": f"{reverse('campaign_reviews', args=here)}?after={last_review}",
+        "reviews, decided": f"{reverse('campaign_reviews', args=here)}?show=decided",
+        "one review": reverse("campaign_review", args=[campaign.code, last_review]),
         "messages": reverse("campaign_messages", args=here),
         "notices": reverse("campaign_notices", args=here),
         "pay": reverse("campaign_ledger", args=here),
@@ -136,14 +141,22 @@ def clock(client: "Client", address: str) -> float:
 
 
 def build(name: str, *, comparisons: int, teachers: int):  # type: ignore[no-untyped-def]  # models come after setup
-    """A third as many conversations of three responses; one comparison in ten is answered; all teachers have queues."""
+    """A third as many conversations of three responses; one comparison in ten is answered; all teachers have queues.
+
+    What is answered is flagged: nine tenths of that wait for a review, the rest is decided.
+    """
     from django.db import connection, transaction
 
     from annotation.models import Campaign, GuidelineVersion, Pool, Role, User
 
     admin = User.objects.create_user(f"{name}-admin")
     campaign = Campaign.objects.create(
-        name=name, state="open", created_by=admin, conversation_count=comparisons // 3, comparison_count=comparisons
+        name=name,
+        state="open",
+        created_by=admin,
+        conversation_count=comparisons // 3,
+        comparison_count=comparisons,
+        reviews_flags=True,
     )
     pool = Pool.objects.create(name=name, pay_per_label="0.10", created_by=admin)
     campaign.pools.add(pool)
@@ -243,6 +256,13 @@ def statements_of(name: str, campaign: int, pool: int, *, comparisons: int, teac
             "campaign_id": campaign, "offer_id": key, "comparison_id": key, "teacher_id": teacher,
             "arm": "'designed'", "b_first": no, "choice": "'first'", "criteria": empty, "reason": "''",
             "is_flagged": no, "seconds": 9, "state": "'current'", "cost": 0.1, "created_at": now, "changed_at": now,
+        }),
+        ("review", answered, {
+            "campaign_id": campaign, "comparison_id": key, "disagrees": no, "is_flagged": yes,
+            "is_waiting": f"i >= {answered // 10}", "created_at": now,
+        }),
+        ("adjudication", answered // 10, {
+            "campaign_id": campaign, "comparison_id": key, "verdict": "'a'", "state": "'current'", "created_at": now,
         }),
         ("ledgerentry", answered, {
             "movement": code, "account": "'teacher'", "campaign_id": campaign, "teacher_id": teacher,
