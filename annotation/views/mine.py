@@ -14,7 +14,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from annotation.access import taught_campaigns
 from annotation.languages import codes_of
-from annotation.models import Enrolment, Label, LedgerEntry, Membership, Message, Offer, Teacher, User
+from annotation.models import Adjudication, Enrolment, Label, LedgerEntry, Membership, Message, Offer, Teacher, User
 from annotation.services.news import teacher_of_token, want_news
 
 CHUNK = 500
@@ -122,15 +122,22 @@ def _write_data(user: User, teacher: Teacher | None) -> Iterator[str]:
             "told_at",
         )
         yield f', "teacher": {dump({name: getattr(teacher, name) for name in known})}'
-        for name, rows in _lists(teacher):
-            yield f', "{name}": ['
-            for place, row in enumerate(rows):
-                yield (", " if place else "") + dump(row)
-            yield "]"
+    for name, rows in _lists(user, teacher):
+        yield f', "{name}": ['
+        for place, row in enumerate(rows):
+            yield (", " if place else "") + dump(row)
+        yield "]"
     yield "}\n"
 
 
-def _lists(teacher: Teacher) -> Iterator[tuple[str, Iterator[Any]]]:
+def _lists(user: User, teacher: Teacher | None) -> Iterator[tuple[str, Iterator[Any]]]:
+    decided = Adjudication.objects.filter(reviewer=user).order_by("pk")
+    yield (
+        "decisions",
+        decided.values("campaign__name", "comparison_id", "verdict", "note", "state", "created_at").iterator(CHUNK),
+    )
+    if teacher is None:
+        return
     memberships = Membership.objects.filter(teacher=teacher)
     yield "memberships", memberships.values("pool__name", "status", "accepted_terms", "joined_at").iterator(CHUNK)
     enrolments = Enrolment.objects.filter(teacher=teacher)

@@ -1,5 +1,6 @@
 """The reviewers' pages: the queue, one comparison with its labels, a decision, and the second of two reviewers."""
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -225,3 +226,13 @@ def test_a_teacher_and_a_researcher_have_no_business_there(
 ) -> None:
     Role.objects.create(campaign=campaign, user=bob, name=Role.Name.RESEARCHER)
     assert sign_in(bob).get(reverse("campaign_reviews", args=[campaign.code])).status_code == 404
+
+
+def test_a_reviewer_takes_their_own_decisions_away(
+    reviewer: Client, admin: Client, campaign: Campaign, reviews: list[Review]
+) -> None:
+    decide(reviewer, campaign, reviews[0], "b", note="Runs.")
+    decide(admin, campaign, reviews[1], "a")
+    answer = reviewer.get(reverse("account_data"))
+    (own,) = json.loads(b"".join(answer.streaming_content))["decisions"]
+    assert (own["verdict"], own["note"], own["comparison_id"]) == ("b", "Runs.", reviews[0].comparison_id)
