@@ -17,8 +17,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from activelearning.algorithms.rationality import RationalityPrior, fit_jointly
-from activelearning.algorithms.simulation import MANY, Campaign, Plan, World
+from activelearning.algorithms.simulation import Campaign, Plan
 from activelearning.algorithms.types import Floats, Pool, Teachers
+from activelearning.algorithms.worlds import MANY, World
 
 FEATURES, TEACHERS, CATEGORIES, LABELS = 8, 6, 3, 600
 PRIOR = RationalityPrior(mean=1.0, between=0.7, within=0.5, pull=0.5)

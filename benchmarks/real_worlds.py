@@ -12,8 +12,8 @@ import numpy as np
 from activelearning.algorithms.estimation import fit
 from activelearning.algorithms.features import Encoder, Projection, render_text, text_digest
 from activelearning.algorithms.rationality import RationalityPrior, fit_jointly
-from activelearning.algorithms.simulation import MANY, World
 from activelearning.algorithms.types import Floats, Ints, Labels, Pool, Responses, Singles, Teachers
+from activelearning.algorithms.worlds import MANY, World
 
 OUTCOME = {"model_a": 1.0, "model_b": 0.0, "tie": 0.5}
 

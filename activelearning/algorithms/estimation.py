@@ -24,10 +24,17 @@ from activelearning.algorithms.likelihood import (
     sum_squares,
     utilities,
 )
-from activelearning.algorithms.newton import CorrectedFactor, DidNotConverge, Factor, NotIdentified, Problem
+from activelearning.algorithms.newton import (
+    CorrectedFactor,
+    DidNotConverge,
+    Factor,
+    NotIdentified,
+    Problem,
+    descend,
+)
 from activelearning.algorithms.types import Bools, Floats, Ints, Labels
 
-__all__ = ["DidNotConverge", "Estimate", "NotIdentified", "covariance", "every", "fit", "take"]
+__all__ = ["DidNotConverge", "Estimate", "NotIdentified", "covariance", "fit", "take"]
 
 SLOW = 0.25  # a chord step that leaves more than this share of the distance asks for a new factor
 DOUBT = 30.0  # what a step may leave is this many times what the last two foretell, and at most its own length
@@ -106,7 +113,7 @@ def fit(
 
 
 @dataclass(frozen=True)
-class _Point:
+class _Beginning:
     """Where the solver begins: theta and b, a factor's Hessian or None, and the length of the step that led here."""
 
     theta: Floats
@@ -115,17 +122,17 @@ class _Point:
     moved: float = np.inf
 
 
-def _begin(problem: Problem, rationality: Floats, start: Estimate | None, max_steps: int, is_fresh: bool) -> _Point:
+def _begin(problem: Problem, rationality: Floats, start: Estimate | None, max_steps: int, is_fresh: bool) -> _Beginning:
     """The earlier estimate, with the new labels learned where it can; the fit of a part of many labels; or zero."""
     labels, teachers, width = problem.labels, problem.teachers, problem.labels.design.shape[1]
     if start is not None:
         theta, bias = start.theta.copy(), _grown(start.bias, teachers)
-        return _Point(theta, bias) if is_fresh else _learn_new(problem, start, theta, bias)
+        return _Beginning(theta, bias) if is_fresh else _learn_new(problem, start, theta, bias)
     if len(labels) <= 4 * SUBSAMPLE * width or len(labels) * width**2 <= LARGE:
-        return _Point(np.zeros(width), np.zeros(teachers))
+        return _Beginning(np.zeros(width), np.zeros(teachers))
     prior = problem.bias_prior
     part = fit(
-        every(labels, SUBSAMPLE),
+        take(labels, slice(None, None, SUBSAMPLE)),
         rationality=rationality,
         ridge=problem.ridge / SUBSAMPLE,
         ball=problem.ball,
@@ -134,10 +141,10 @@ def _begin(problem: Problem, rationality: Floats, start: Estimate | None, max_st
         max_steps=max_steps,
     )
     whole = Curvature(SUBSAMPLE * part.information, np.zeros((width, teachers)), np.ones(teachers))
-    return _Point(part.theta.copy(), part.bias.copy(), whole if prior is None else None)
+    return _Beginning(part.theta.copy(), part.bias.copy(), whole if prior is None else None)
 
 
-def _learn_new(problem: Problem, start: Estimate, theta: Floats, bias: Floats) -> _Point:
+def _learn_new(problem: Problem, start: Estimate, theta: Floats, bias: Floats) -> _Beginning:
     """One step on the new labels alone with the start's H and theirs; the pull's part of H is computed anew.
 
     At the start's theta the gradient of the labels it had is nought, so that they need no look. Where the ball held
@@ -150,14 +157,14 @@ def _learn_new(problem: Problem, start: Estimate, theta: Floats, bias: Floats) -
         pulls = curvature(problem.labels, theta, bias, rho=problem.rho, with_reward=False)
         hessian = Curvature(hessian.reward, pulls.cross, pulls.pull + problem.bias_prior**-2)
     if start.is_on_ball:
-        return _Point(theta, bias, hessian)
+        return _Beginning(theta, bias, hessian)
     _, score, pull = evaluate(new, theta, bias, rho=rho)
     pull = np.zeros_like(bias) if problem.bias_prior is None else pull
     move, bias_move, moved, _ = Factor(hessian).step(theta, -score, -pull, problem.ball)
-    return _Point(theta + move, bias + bias_move, hessian, moved)
+    return _Beginning(theta + move, bias + bias_move, hessian, moved)
 
 
-def _solve(problem: Problem, begin: _Point, tolerance: float, max_steps: int, is_fresh: bool) -> Estimate:
+def _solve(problem: Problem, begin: _Beginning, tolerance: float, max_steps: int, is_fresh: bool) -> Estimate:
     """Chord and Newton steps from where it begins; a Hessian of None asks for a new one at once."""
     theta, bias, hessian, previous = begin.theta, begin.bias, begin.hessian, begin.moved
     passes = 1
@@ -180,20 +187,12 @@ def _solve(problem: Problem, begin: _Point, tolerance: float, max_steps: int, is
             theta, bias = theta + move, bias + bias_move
             loglik = problem.penalty(theta, bias) - (objective + slope + 0.5 * distance**2)
             return _result(problem, theta, bias, factor.base, loglik, steps, passes, left, is_held, is_fresh)
-        share = 1.0
-        while True:
-            new_theta, new_bias = theta + share * move, bias + share * bias_move
-            new_objective, new_gradient, new_bias_gradient = problem.value(new_theta, new_bias)
-            passes += 1
-            roundoff = 1e-12 * max(1.0, abs(objective))
-            if new_objective <= objective + 1e-4 * share * slope + roundoff:
-                break
-            share /= 2
-            if share < 1e-10:
-                raise DidNotConverge(f"No descent along the step; {distance:.3g} from the optimum in the norm of H.")
-        factor.learn(share * move, share * bias_move, new_gradient - gradient, new_bias_gradient - bias_gradient)
-        theta, bias, objective = new_theta, new_bias, new_objective
-        gradient, bias_gradient = new_gradient, new_bias_gradient
+        found = descend(problem.value, (theta, bias), (move, bias_move), objective, slope=slope)
+        theta, bias = found.point
+        change = found.value[1] - gradient, found.value[2] - bias_gradient
+        objective, gradient, bias_gradient = found.value
+        factor.learn(found.share * move, found.share * bias_move, *change)
+        passes += found.looks
         if problem.ridge == 0 and problem.ball is None:
             _refuse_separable(problem, theta, bias)
         previous, is_current = distance, False
@@ -262,12 +261,6 @@ def covariance(estimate: Estimate, labels: Labels, *, rationality: Floats, bias_
 
 def _as_arrow(matrix: Curvature) -> Arrow:
     return Arrow(matrix.reward, matrix.cross.T[:, :, None], matrix.pull[:, None, None])
-
-
-def every(labels: Labels, stride: int) -> Labels:
-    """Each `stride`-th label, the design as a view's copy."""
-    rows = slice(None, None, stride)
-    return take(labels, rows)
 
 
 def take(labels: Labels, rows: slice | Ints | Bools) -> Labels:

@@ -89,22 +89,38 @@ def log_likelihood(utility: Floats, outcome: Floats, weight: Floats | float = 1.
     return float(np.sum(weight * (outcome * utility - np.logaddexp(0.0, utility))))
 
 
-def evaluate(labels: Labels, theta: Floats, bias: Floats, *, rho: Floats) -> tuple[float, Floats, Floats]:
-    """Log-likelihood (M3) and its gradient in theta and b, without priors, in one pass over the labels.
+@dataclass(frozen=True)
+class Reading:
+    """What one pass over the labels finds at a point, without priors.
 
-        score = sum_t w_t rho_t (y_t - p_t) z_t,    d / d b_k = sum_{t of k} w_t s_t (y_t - p_t)
-
-    theta    (d,) float64;  bias (k,) float64;  rho (n,) float64
-    returns  value, (d,) float64, (k,) float64
+    loglik    float            (M3)
+    score     (d,) float64     sum_t w_t rho_t (y_t - p_t) z_t, the gradient in theta
+    pull      (k,) float64     sum_{t of k} w_t s_t (y_t - p_t), the gradient in b
+    gap       (n,) float64     theta' z_t
+    surprise  (n,) float64     w_t (y_t - p_t)
     """
-    surprise = np.empty(len(labels))
+
+    loglik: float
+    score: Floats
+    pull: Floats
+    gap: Floats
+    surprise: Floats
+
+
+def read_labels(labels: Labels, theta: Floats, bias: Floats, *, rho: Floats) -> Reading:
+    """One pass at (theta, b).
+
+    theta  (d,) float64;  bias (k,) float64;  rho (n,) float64
+    """
+    gap, surprise = np.empty(len(labels)), np.empty(len(labels))
     offset = labels.side * bias[labels.teacher]
 
     def read(piece: slice) -> tuple[float, Floats]:
         value, score = 0.0, np.zeros_like(theta)
         for rows in blocks(piece, theta.size, numbers=BLOCK_NUMBERS):
             design = labels.design[rows]  # (block, d)
-            utility = rho[rows] * (design @ theta) + offset[rows]
+            gap[rows] = design @ theta
+            utility = rho[rows] * gap[rows] + offset[rows]
             value += log_likelihood(utility, labels.outcome[rows], labels.weight[rows])
             surprise[rows] = labels.weight[rows] * (labels.outcome[rows] - expit(utility))
             score += (rho[rows] * surprise[rows]) @ design
@@ -112,7 +128,14 @@ def evaluate(labels: Labels, theta: Floats, bias: Floats, *, rho: Floats) -> tup
 
     parts = side_by_side(read, *labels.design.shape)
     value, score = sum(part[0] for part in parts), np.sum([part[1] for part in parts], axis=0)
-    return value, score, per_teacher(labels, labels.side * surprise, teachers=bias.size)
+    pull = per_teacher(labels, labels.side * surprise, teachers=bias.size)
+    return Reading(value, score, pull, gap, surprise)
+
+
+def evaluate(labels: Labels, theta: Floats, bias: Floats, *, rho: Floats) -> tuple[float, Floats, Floats]:
+    """Log-likelihood (M3) and its gradient in theta (d,) and b (k,), as `read_labels` has them."""
+    found = read_labels(labels, theta, bias, rho=rho)
+    return found.loglik, found.score, found.pull
 
 
 def curvature(

@@ -1,6 +1,8 @@
-"""What the reward's Newton steps are made of: the penalised objective, its factor, and a factor that learns."""
+"""What Newton steps are made of: the reward's objective, its factor, a factor that learns, and the descent."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
@@ -18,6 +20,38 @@ class DidNotConverge(ArithmeticError):
 
 class NotIdentified(ArithmeticError):
     """The labels do not determine the estimate: separable or too few, and no ridge to hold it."""
+
+
+Value = TypeVar("Value", bound=tuple[Any, ...])
+Point = tuple[Floats, Floats]
+
+
+@dataclass(frozen=True)
+class Descent(Generic[Value]):
+    """Where a line search ended: the share of the move that was taken, what was found there, looks at the labels."""
+
+    point: Point
+    share: float
+    value: Value
+    looks: int
+
+
+def descend(
+    value: Callable[[Floats, Floats], Value], at: Point, move: Point, objective: float, *, slope: float
+) -> Descent[Value]:
+    """The longest of the steps 1, 1/2, 1/4 … that lowers the objective by a share of what the slope promises (Armijo).
+
+    value   what is found at a point, the objective first
+    raises  DidNotConverge where no step does
+    """
+    share, looks = 1.0, 0
+    while share >= 1e-10:
+        point = at[0] + share * move[0], at[1] + share * move[1]
+        found, looks = value(*point), looks + 1
+        if found[0] <= objective + 1e-4 * share * slope + 1e-12 * max(1.0, abs(objective)):  # and roundoff
+            return Descent(point, share, found, looks)
+        share /= 2
+    raise DidNotConverge(f"No descent along the step; {abs(slope) ** 0.5:.3g} from the optimum in the norm of H.")
 
 
 @dataclass(frozen=True)

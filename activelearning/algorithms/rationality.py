@@ -14,42 +14,19 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.linalg import LinAlgError
-from scipy.sparse import csr_array
-from scipy.special import expit, ndtri
+from scipy.special import ndtri
 
-from activelearning.algorithms.arrow import Arrow, ArrowFactor
-from activelearning.algorithms.estimation import DidNotConverge, fit
-from activelearning.algorithms.likelihood import evaluate, label_rationality, per_teacher, utilities, weighted_gram
+from activelearning.algorithms.arrow import ArrowFactor
+from activelearning.algorithms.estimation import SLOW, fit
+from activelearning.algorithms.joint import JointProblem, RationalityPrior
+from activelearning.algorithms.newton import DidNotConverge, descend
 from activelearning.algorithms.types import Bools, Floats, Labels
 
-SLOW = 0.25  # a chord step that leaves more than this share of the distance asks for a new factor
+__all__ = ["JointEstimate", "RationalityPrior", "fit_jointly"]
+
 SCALE_ROUNDS = 20  # fits with a moved ridge until theta has its marginal length; 3 to 7 were seen
 SCALE_TOLERANCE = 0.01  # of that ridge, as a share of the ridge, and of those fits in the norm of the Hessian
 LEAST_RIDGE = 0.05  # as a share of the ridge, so that every fit stays identified
-
-
-@dataclass(frozen=True)
-class RationalityPrior:
-    """What is believed of a teacher before any label; the mean fixes the scale of theta."""
-
-    mean: float = 1.0  # rationality of the pool's average teacher, > 0
-    between: float = 0.7  # standard deviation of teachers around the pool, > 0
-    within: float = 0.5  # standard deviation of a teacher's categories around the teacher, > 0
-    pull: float | None = 0.5  # standard deviation of the pull to the first response, in log odds; None leaves it out
-
-    def __post_init__(self) -> None:
-        if not (self.mean > 0 and self.between > 0 and self.within > 0):
-            raise ValueError("Mean and both spreads of rationality are above 0.")
-        if self.pull is not None and not self.pull > 0:
-            raise ValueError("The spread of the position bias is above 0, or None to leave it out.")
-
-    def precision(self, categories: int) -> Floats:
-        """Inverse covariance of one teacher's (rho_{k,1..c}, b_k), rho_k integrated out; (c + 1, c + 1)."""
-        share = self.between**2 / (self.within**2 + categories * self.between**2)
-        block = np.zeros((categories + 1, categories + 1))
-        block[:-1, :-1] = (np.eye(categories) - share) / self.within**2
-        block[-1, -1] = 1.0 if self.pull is None else self.pull**-2  # 1: a unit pivot for a parameter held at 0
-        return block
 
 
 @dataclass(frozen=True)
@@ -107,86 +84,6 @@ class JointEstimate:
 
 
 @dataclass(frozen=True)
-class _Joint:
-    """The penalised likelihood in (theta, teachers), teachers[:, :c] the rationalities and [:, c] the pull."""
-
-    labels: Labels
-    prior: RationalityPrior
-    precision: Floats
-    ridge: float
-
-    def rho(self, teachers: Floats) -> Floats:
-        return label_rationality(self.labels, teachers)  # the pull's column is never a category
-
-    def value(self, theta: Floats, teachers: Floats) -> tuple[float, float, Floats, Floats]:
-        """Objective, log-likelihood, gradients in theta (d,) and in the teachers (k, c+1)."""
-        rho, bias = self.rho(teachers), teachers[:, -1]
-        loglik, score, pull = evaluate(self.labels, theta, bias, rho=rho)
-        away = teachers - self._center(teachers)
-        pulled = away @ self.precision
-        objective = -loglik + 0.5 * self.ridge * float(theta @ theta) + 0.5 * float(np.sum(away * pulled))
-        gap = self.labels.design @ theta
-        surprise = self.labels.weight * (
-            self.labels.outcome - expit(rho * gap + self.labels.side * bias[self.labels.teacher])
-        )
-        pulled[:, :-1] -= self._per_cell(gap * surprise, teachers)
-        pulled[:, -1] = 0.0 if self.prior.pull is None else pulled[:, -1] - pull
-        return objective, loglik, self.ridge * theta - score, pulled
-
-    def arrow(self, theta: Floats, teachers: Floats, *, kind: str) -> Arrow:
-        """The Hessian ("observed"), the Fisher information ("fisher"), or the score's square ("squared", for ties)."""
-        labels, rho = self.labels, self.rho(teachers)
-        gap = labels.design @ theta
-        utility = utilities(labels, theta, rho=rho, bias=teachers[:, -1])
-        surprise = labels.outcome - expit(utility)
-        spread = labels.weight * (surprise**2 if kind == "squared" else expit(utility) * expit(-utility))
-        k, c, d = teachers.shape[0], teachers.shape[1] - 1, theta.size
-        cross = np.zeros((k, d, c + 1))
-        mixed = spread * rho * gap - (labels.weight * surprise if kind == "observed" else 0.0)
-        cross[:, :, :-1] = self._cell_designs(mixed, k, c)
-        teacher = np.repeat(self.precision[None], k, axis=0)
-        cell = np.arange(c)
-        teacher[:, cell, cell] += self._per_cell(spread * gap * gap, teachers)
-        if self.prior.pull is not None:
-            owner = csr_array(
-                (spread * rho * labels.side, (labels.teacher, np.arange(len(labels)))), shape=(k, len(labels))
-            )
-            cross[:, :, -1] = np.asarray(owner @ labels.design)
-            both = self._per_cell(spread * gap * labels.side, teachers)
-            teacher[:, -1, :-1] += both
-            teacher[:, :-1, -1] += both
-            teacher[:, -1, -1] += per_teacher(labels, labels.side**2 * spread, teachers=k)
-        reward = weighted_gram(labels.design, rho * rho * spread) + self.ridge * np.eye(d)
-        return Arrow(reward, cross, teacher)
-
-    def factor(self, theta: Floats, teachers: Floats) -> ArrowFactor:
-        """The Hessian where it is positive definite, else the Fisher information, which always is."""
-        try:
-            return ArrowFactor(self.arrow(theta, teachers, kind="observed"))
-        except LinAlgError:
-            return ArrowFactor(self.arrow(theta, teachers, kind="fisher"))
-
-    def _center(self, teachers: Floats) -> Floats:
-        center = np.full_like(teachers, self.prior.mean)
-        center[:, -1] = 0.0
-        return center
-
-    def _per_cell(self, amount: Floats, teachers: Floats) -> Floats:
-        """Sums over each teacher's labels of each category: (n,) to (k, c)."""
-        k, c = teachers.shape[0], teachers.shape[1] - 1
-        cell = self.labels.teacher * c + self.labels.category
-        return np.bincount(cell, weights=amount, minlength=k * c).reshape(k, c).astype(np.float64)
-
-    def _cell_designs(self, amount: Floats, k: int, c: int) -> Floats:
-        """Weighted sums of design rows over each cell: (k, d, c)."""
-        count = len(self.labels)
-        owner = csr_array(
-            (amount, (self.labels.teacher * c + self.labels.category, np.arange(count))), shape=(k * c, count)
-        )
-        return np.asarray(owner @ self.labels.design).reshape(k, c, self.labels.design.shape[1]).transpose(0, 2, 1)
-
-
-@dataclass(frozen=True)
 class _Mode:
     """A mode of the penalised likelihood, the work it took, and the last factor on the way with its ridge."""
 
@@ -227,7 +124,7 @@ def fit_jointly(
     prior = prior or RationalityPrior()
     _check(labels, teachers, categories, ridge)
     theta, block = _first_point(labels, teachers, categories, ridge, prior, start)
-    honest = _Joint(labels, prior, prior.precision(categories), ridge)
+    honest = JointProblem(labels, prior, prior.precision(categories), ridge)
     mode = _Mode(theta, block)
     tried: list[tuple[float, float]] = []  # ridges and what they were off by
     scale_ridge = ridge if start is None else start.scale_ridge
@@ -251,7 +148,7 @@ def _secant(tried: list[tuple[float, float]]) -> float:
     return last + off / max(-slope, 0.5)
 
 
-def _climb(joint: _Joint, begin: _Mode, tolerance: float, max_steps: int) -> _Mode:
+def _climb(joint: JointProblem, begin: _Mode, tolerance: float, max_steps: int) -> _Mode:
     """The mode of the penalised likelihood, from an earlier one and with its factor; adds up the work."""
     theta, block = begin.theta, begin.teachers
     objective, loglik, gradient, teacher_gradient = joint.value(theta, block)
@@ -264,18 +161,10 @@ def _climb(joint: _Joint, begin: _Mode, tolerance: float, max_steps: int) -> _Mo
         if not is_current and distance > max(SLOW * previous, tolerance):
             factor, is_current, passes = joint.factor(theta, block), True, passes + 1
             move, teacher_move, distance = factor.step(gradient, teacher_gradient)
-        share = 1.0
-        while True:
-            new_theta, new_block = theta + share * move, block + share * teacher_move
-            new_objective, loglik, new_gradient, new_teacher_gradient = joint.value(new_theta, new_block)
-            passes += 1
-            if new_objective <= objective - 1e-4 * share * distance**2 + 1e-12 * max(1.0, abs(objective)):
-                break
-            share /= 2
-            if share < 1e-10:
-                raise DidNotConverge(f"No descent along the step; {distance:.3g} from the optimum.")
-        theta, block, objective = new_theta, new_block, new_objective
-        gradient, teacher_gradient = new_gradient, new_teacher_gradient
+        found = descend(joint.value, (theta, block), (move, teacher_move), objective, slope=-(distance**2))
+        theta, block = found.point
+        objective, loglik, gradient, teacher_gradient = found.value
+        passes += found.looks
         if distance <= tolerance:
             steps, passes = begin.steps + steps, begin.passes + passes
             return _Mode(theta, block, loglik, steps, passes, distance, factor, joint.ridge)
@@ -295,7 +184,7 @@ def _kept_factor(begin: _Mode, ridge: float) -> ArrowFactor | None:
         return None
 
 
-def _scale_ridge(joint: _Joint, theta: Floats, block: Floats) -> float:
+def _scale_ridge(joint: JointProblem, theta: Floats, block: Floats) -> float:
     """The ridge under which the joint mode has the length that theta's marginal posterior gives it.
 
     Along (s theta, rho / s) the likelihood is flat and the priors alone choose. The joint mode ignores that the
@@ -326,7 +215,7 @@ def _first_point(
     return start.theta.copy(), block
 
 
-def _result(joint: _Joint, mode: _Mode, scale_ridge: float) -> JointEstimate:
+def _result(joint: JointProblem, mode: _Mode, scale_ridge: float) -> JointEstimate:
     theta, block = mode.theta, mode.teachers
     factor = joint.factor(theta, block)
     meat = factor.arrow

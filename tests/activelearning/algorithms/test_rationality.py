@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from activelearning.algorithms import rationality
 from activelearning.algorithms.arrow import Arrow
 from activelearning.algorithms.estimation import take
 from activelearning.algorithms.information import fisher_information
+from activelearning.algorithms.joint import JointProblem
 from activelearning.algorithms.likelihood import label_rationality
 from activelearning.algorithms.rationality import JointEstimate, RationalityPrior, fit_jointly
 from activelearning.algorithms.types import Floats, Labels
@@ -33,8 +33,8 @@ def dense(arrow: Arrow) -> Floats:
     return whole
 
 
-def problem(labels: Labels, prior: RationalityPrior = PRIOR, ridge: float = 0.7) -> rationality._Joint:
-    return rationality._Joint(labels, prior, prior.precision(2), ridge)
+def problem(labels: Labels, prior: RationalityPrior = PRIOR, ridge: float = 0.7) -> JointProblem:
+    return JointProblem(labels, prior, prior.precision(2), ridge)
 
 
 def split(x: Floats) -> tuple[Floats, Floats]:

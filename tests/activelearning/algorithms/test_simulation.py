@@ -6,16 +6,8 @@ import numpy as np
 import pytest
 
 from activelearning.algorithms.rationality import JointEstimate
-from activelearning.algorithms.simulation import (
-    Campaign,
-    Plan,
-    angle_between,
-    policy_regret,
-    reference_world,
-    run_campaign,
-    savings_world,
-    sign_accuracy,
-)
+from activelearning.algorithms.simulation import Campaign, Plan, angle_between, policy_regret, run_campaign
+from activelearning.algorithms.worlds import reference_world, savings_world, sign_accuracy
 
 PLAN = Plan(strategy="dual", labels=60, first=16, ridge=0.5, ball=2.0, refit_every=2, measure_at=(20, 40, 60))
 
