@@ -2,8 +2,11 @@
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
+import pytest
+from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from annotation.models import Campaign, Label, Offer, Teacher, User
@@ -127,6 +130,32 @@ def test_everything_works_without_javascript(
         ("first", "retracted", "plain"),
         ("tie", "current", ""),
     ]
+
+
+@pytest.mark.parametrize("has_scripts", [True, False])
+def test_a_break_is_suggested_with_scripts_and_without(
+    visit: Callable[..., Visitor],
+    bob: User,
+    campaign: Campaign,
+    teacher: Teacher,
+    offers: list[Offer],
+    has_scripts: bool,
+    picture: Callable[..., None],
+) -> None:
+    visitor = visit(bob, java_script_enabled=has_scripts, viewport={"width": 360, "height": 740})
+    page = visitor.page
+    page.goto(f"/desk/{campaign.code}/")
+    began = int((timezone.now() - timedelta(minutes=46)).timestamp())
+    cookie = {"name": "desk_since", "value": f"{teacher.pk}.{began}", "domain": "localhost", "path": "/desk/"}
+    visitor.context.clear_cookies(name="desk_since")
+    visitor.context.add_cookies([cookie])
+    page.wait_for_timeout(GUARD)
+    page.get_by_role("button", name="Tie").click()
+    expect(page.get_by_text("You have worked for three quarters of an hour.").first).to_be_visible()
+    expect(page.locator("#prompt")).to_contain_text("list number 1 ")
+    if has_scripts:
+        expect(page.get_by_role("status")).to_contain_text("A short break keeps judgements sharp")
+    picture(page)
 
 
 def test_a_double_click_is_one_answer(desk: Visitor) -> None:
