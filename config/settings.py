@@ -87,6 +87,12 @@ if ENV.database["ENGINE"].endswith("sqlite3"):
 else:
     DATABASES["default"].setdefault("CONN_MAX_AGE", 60)
     DATABASES["default"].setdefault("CONN_HEALTH_CHECKS", True)
+    # Statements that come again are planned once a connection: a third of a desk's turn went into planning them anew.
+    DATABASES["default"]["OPTIONS"] = {
+        **DATABASES["default"].get("OPTIONS", {}),
+        "server_side_binding": True,
+        "prepare_threshold": 3,
+    }
 
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

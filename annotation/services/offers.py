@@ -5,6 +5,7 @@ Locks are taken in one order everywhere, offers before people before the campaig
 other.
 """
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -243,8 +244,10 @@ def _hold(offer: Offer, *, lease: int) -> bool:
     """Queued, or held past its end, to held. False where somebody was quicker, or the teacher holds another one."""
     now = timezone.now()
     until = now + timedelta(seconds=lease)
+    # One statement is a transaction by itself; inside another one it needs a savepoint, or its failure would end that.
+    savepoint = transaction.atomic() if connection.in_atomic_block else contextlib.nullcontext()
     try:
-        with transaction.atomic():
+        with savepoint:
             is_held = HOLD.run(offer=offer.pk, now=now, until=until) == 1
     except IntegrityError:  # offer_one_held_per_teacher: another tab of the same teacher claimed in the same moment
         return False
