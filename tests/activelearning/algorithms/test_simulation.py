@@ -5,7 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from activelearning.algorithms.information import certificate, label_weight
 from activelearning.algorithms.rationality import JointEstimate
+from activelearning.algorithms.selection import select
 from activelearning.algorithms.simulation import Campaign, Plan, angle_between, policy_regret, run_campaign
 from activelearning.algorithms.worlds import reference_world, savings_world, sign_accuracy
 
@@ -114,6 +116,32 @@ def test_unknown_rationality_is_estimated_and_drawn() -> None:
 
 
 @pytest.mark.slow
+def test_where_theta_is_known_the_certificate_of_dual_falls_to_one() -> None:
+    """Pick by pick on the labels' own information; uniform pairs stay far from the best design."""
+    world, rng = reference_world(np.random.default_rng(0)), np.random.default_rng(1)
+    gap = np.abs(world.pool.design.astype(float) @ world.theta)
+    best = label_weight(gap, world.teachers.rationality[:, world.pool.category]).max(axis=0)
+    found = {}
+    for strategy in ("dual", "uniform"):
+        earned = np.zeros((8, 8))
+        for _ in range(400):
+            pick = select(
+                world.pool,
+                world.teachers,
+                theta=world.theta,
+                information=earned + 1e-3 * np.eye(8),
+                size=1,
+                rng=rng,
+                strategy=strategy,
+            )[0]
+            row = world.pool.design[pick.comparison].astype(float)
+            earned += pick.weight * np.outer(row, row)
+        g = certificate(earned, labels=400, candidates=world.pool.design, candidate_weight=best)
+        found[strategy] = g / 8
+    assert 1.0 <= found["dual"] < 1.02
+    assert found["uniform"] > 5
+
+
 def test_dual_learns_more_than_uniform_from_the_same_labels() -> None:
     plan = dataclasses.replace(PLAN, labels=120, measure_at=(120,))
     finals = {
