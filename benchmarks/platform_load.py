@@ -12,6 +12,7 @@ does hits both. Label Studio is installed into a folder of its own, outside this
 
 import argparse
 import contextlib
+import gzip
 import http.client
 import json
 import os
@@ -359,13 +360,15 @@ def _our_turn(port: int, code: str, session: str) -> Turn:
     headers = {
         "Cookie": f"sessionid={session}; csrftoken={token}", "X-CSRFToken": token, "HX-Request": "true",
         "Content-Type": "application/x-www-form-urlencoded", "Referer": f"http://127.0.0.1:{port}/",
+        "Accept-Encoding": "gzip",
     }  # fmt: skip
     offer = b""
 
     def ask(method: str, path: str, body: str | None = None) -> tuple[int, bytes]:
         connection.request(method, path, body, headers)
         response = connection.getresponse()
-        return response.status, response.read()
+        sent = response.read()
+        return response.status, gzip.decompress(sent) if response.getheader("Content-Encoding") == "gzip" else sent
 
     def turn() -> bool:
         nonlocal offer
