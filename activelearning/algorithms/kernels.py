@@ -26,11 +26,11 @@ THREADS = len(os.sched_getaffinity(0))
 
 
 class Rows(NamedTuple):
-    """The pool and what is known of each row; 51 bytes a row beside the design."""
+    """The pool and what is known of each row; 47 bytes a row beside the design."""
 
     design: Singles  # (m, d)
     category: Ints  # (m,)
-    room: Ints  # (m,)
+    room: NDArray[np.int32]  # (m,)
     length: Singles  # (m,) ||z||, rounded up
     gap: Floats  # (m,) |theta'z|
     q: Floats  # (m,) z' H_s^{-1} z after s = stamp updates, or a bound above it

@@ -70,7 +70,7 @@ class LazyGreedy:
     def score_all(self) -> None:
         """Score every row, not just those that come up: m d^2 / 2 products, after which long batches are cheapest."""
         score(self.rows, self.running)
-        self._open_desks()
+        self._value_all()
 
     # Picks.
 
@@ -165,11 +165,15 @@ class LazyGreedy:
         self._asks += 1
 
     def _open_desks(self) -> None:
-        """Tables of who may be asked, and from them a value for every row, out of the q at hand; levels start over."""
-        rows = self.rows
+        """Tables of who may be asked, and every value by them."""
         present = (self.capacity > 0) & (self.teachers.cost <= self.left)
         able = self.teachers.may_judge & present[:, None]
         self._choice = build_choice(self.teachers, able=able, judged=self._judged, asked=self._asked)
+        self._value_all()
+
+    def _value_all(self) -> None:
+        """A value for every row, out of the q at hand; levels start over."""
+        rows = self.rows
         if not self._choice.one_cost:
             build_lists(self._choice, rows.category, rows.gap, rows.q)
         spread(bound_values, len(rows.q), rows, self._choice, EVERY)
@@ -231,7 +235,7 @@ class LazyGreedy:
         """A refit that keeps every label's weight in H as it was: one pass for the gaps, all old q still bounds."""
         self.theta = theta
         measure(self.rows, theta)
-        self._open_desks()
+        self._value_all()
 
     def refit(self, theta: Floats, *, information: Floats) -> None:
         """A refit that also weighs the labels anew: old q become bounds under the new H, rows are scored as needed."""
@@ -248,7 +252,7 @@ def blank_rows(pool: Pool) -> Rows:
     return Rows(
         design=design,
         category=pool.category,
-        room=pool.room.copy(),
+        room=np.minimum(pool.room, np.iinfo(np.int32).max).astype(np.int32),
         length=np.zeros(m, dtype=np.float32),
         gap=np.zeros(m),
         q=np.zeros(m),

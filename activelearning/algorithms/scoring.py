@@ -10,7 +10,7 @@ from .kernels import Rows, add_squares, measure_rows, one_blas_thread, spread
 from .running_information import RunningInformation
 from .types import Floats, Ints, Singles
 
-BLOCK = 2048
+BLOCK = 1024
 """Rows scored at a time by one thread."""
 STRIPS = 8
 """The triangular product is taken in so many strips, which skips nearly half of it."""

@@ -30,9 +30,10 @@ def catch_up(rows: Rows, running: RunningInformation, choice: Choice, wanted: In
     slack = rounding(v, log.c[: len(v)])
 
     def catch_up_rows(first: int, last: int) -> None:
+        fetched = np.empty((TILE, rows.design.shape[1]), dtype=np.float32)
         for begin in range(first, last, TILE):
             tile = wanted[begin : min(begin + TILE, last)]
-            z = rows.design[tile]
+            z = rows.design.take(tile, axis=0, out=fetched[: len(tile)], mode="clip")
             for start in range(int(rows.stamp[tile[0]]), log.now, UPDATES):
                 stop, stamp = min(start + UPDATES, log.now), rows.stamp[tile]
                 block = slice(start - log.base, stop - log.base)
