@@ -2,14 +2,28 @@
 
 import time
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 from django.core.cache.backends.locmem import LocMemCache
-from django.core.cache.backends.redis import RedisCache
+from django.core.cache.backends.redis import RedisCache, RedisCacheClient
 from redis.exceptions import RedisError
 
 PAUSE = 2.0
 """Seconds in which Redis is not asked after it did not answer: a page waits for one time-out, not for ten."""
+
+
+class KeptClient(RedisCacheClient):
+    """Django makes a client anew for every call, which costs more than the call; one serves all threads."""
+
+    def get_client(self, key: Any = None, *, write: bool = False) -> Any:
+        if write not in self._kept:
+            self._kept[write] = super().get_client(key, write=write)
+        return self._kept[write]
+
+    @cached_property
+    def _kept(self) -> dict[bool, Any]:
+        return {}
 
 
 class SharedCache(RedisCache):
@@ -20,6 +34,7 @@ class SharedCache(RedisCache):
 
     def __init__(self, server: str, params: dict[str, Any]) -> None:
         super().__init__(server, params)
+        self._class = KeptClient
         self._own = LocMemCache("while Redis is away", {})
         self._away_until = 0.0
 
