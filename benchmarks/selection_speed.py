@@ -186,7 +186,7 @@ def measure_refit(setting: Setting, *, unit: float, frozen: bool) -> dict[str, o
     spread_of = np.linalg.inv(old) - np.linalg.inv(greedy.running.matrix)
     theta = setting.theta + np.random.default_rng(1).multivariate_normal(np.zeros(len(old)), spread_of)
     h = greedy.running.matrix if frozen else setting.information(theta, picks=labels)
-    capacity, room, judged = greedy.capacity.copy(), greedy.rows.room.copy(), pairs(labels)
+    capacity, room, judged = greedy.capacity.copy(), greedy.rows.room.astype(np.int64), pairs(labels)
     begin = time.perf_counter()
     if frozen:
         greedy.move(theta)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .choice_tables import TIE, Choice, log_w
 from .eligibility import NO_PAIRS, check_constraints
@@ -244,6 +245,11 @@ class LazyGreedy:
         self.move(theta)
 
 
+def counts(room: Ints) -> NDArray[np.int32]:
+    """Room in half the bytes; what would not fit is never used up."""
+    return np.minimum(room, np.iinfo(np.int32).max).astype(np.int32)
+
+
 def blank_rows(pool: Pool) -> Rows:
     """State of a pool that nothing is known of yet."""
     m = len(pool)
@@ -252,7 +258,7 @@ def blank_rows(pool: Pool) -> Rows:
     return Rows(
         design=design,
         category=pool.category,
-        room=np.minimum(pool.room, np.iinfo(np.int32).max).astype(np.int32),
+        room=counts(pool.room),
         length=np.zeros(m, dtype=np.float32),
         gap=np.zeros(m),
         q=np.zeros(m),

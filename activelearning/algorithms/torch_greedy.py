@@ -11,7 +11,7 @@ from .choice_tables import TIE
 from .eligibility import NO_PAIRS, check_constraints
 from .information import NotFinite, cholesky
 from .kernels import Rows, revalue_all, spread
-from .lazy import LazyGreedy
+from .lazy import LazyGreedy, counts
 from .scoring import rounding_slack
 from .short_lists import build_lists
 from .teacher_choice import build_choice
@@ -138,7 +138,7 @@ class TorchGreedy:
         rows = Rows(
             design=np.empty((0, 0), dtype=np.float32),
             category=self.pool.category,
-            room=self.pool.room,
+            room=counts(self.pool.room),
             length=np.empty(0, dtype=np.float32),
             gap=self.gap,
             q=self.q.cpu().numpy(),
