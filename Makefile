@@ -21,7 +21,7 @@ rehearse: $(VENV)/.run-ready
 	@exec $(BIN)/python manage.py rehearse demo --teachers 12 --labels 300
 
 # A stamp is written last: without it an environment is half-made, and made again.
-$(VENV)/.run-ready: requirements.txt
+$(VENV)/.run-ready: requirements.txt config/constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "Tutelage needs Python 3.11 or newer: PYTHON=/path/to/python3.11 make run"; exit 1; }
 	@$(PYTHON) -c 'import venv, ensurepip' || { \
