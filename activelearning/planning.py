@@ -62,7 +62,8 @@ class Inputs:
     judged: Ints  # (j, 2)  comparison, index of a teacher with capacity
     repeatable: Ints  # (r, 3)  comparison, teacher index, 1 if b was shown first
     teacher: Ints  # (k,)
-    cost: Floats  # (k,)
+    cost: Floats  # (k,)  what a label is expected to cost
+    price: Floats  # (k,)  what an offer reserves of the budget
     capacity: Ints  # (k,)
     may_judge: Bools  # (k, c)  c kinds: category and language
     rationality: Floats  # (k, c)  as used: stated, or drawn from the posterior
@@ -248,7 +249,11 @@ class _Draw:
     def _teachers(self) -> Teachers:
         inputs = self.inputs
         return Teachers(
-            rationality=inputs.rationality, cost=inputs.cost, capacity=self.capacity, may_judge=inputs.may_judge
+            rationality=inputs.rationality,
+            cost=inputs.cost,
+            capacity=self.capacity,
+            may_judge=inputs.may_judge,
+            reserved=inputs.price,
         )
 
     def _picked_pairs(self, *, with_features: bool = False) -> Ints:
@@ -259,13 +264,13 @@ class _Draw:
         return np.concatenate([self.judged, self._picked_pairs()])
 
     def _affords(self, teacher: int) -> bool:
-        return self.left is None or self.inputs.cost[teacher] <= self.left
+        return self.left is None or self.inputs.price[teacher] <= self.left
 
     def _take(self, row: int, teacher: int) -> None:
         self.capacity[teacher] -= 1
         self.picked.append((row, teacher))
         if self.left is not None:
-            self.left -= float(self.inputs.cost[teacher])
+            self.left -= float(self.inputs.price[teacher])
 
 
 def _present(rows: Ints) -> Ints:

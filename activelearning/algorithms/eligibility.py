@@ -11,15 +11,15 @@ NO_PAIRS: Ints = np.empty((0, 2), dtype=np.int64)
 class Eligibility:
     """The constraints of one selection; `take` spends them pick by pick.
 
-    A pair (i, k) is eligible when the comparison has room, the teacher takes its category, has capacity and costs no
-    more than what is left of the budget, and has not judged the comparison. `pool.room` and `teachers.capacity` are
+    A pair (i, k) is eligible when the comparison has room, the teacher takes its category, has capacity and reserves
+    no more than what is left of the budget, and has not judged the comparison. `pool.room` and `teachers.capacity` are
     already net of offers in flight; `judged` (j, 2) lists (comparison, teacher) pairs, offers in flight included.
     """
 
     def __init__(self, pool: Pool, teachers: Teachers, *, judged: Ints = NO_PAIRS, budget: float | None = None) -> None:
         check_constraints(pool, teachers, judged=judged)
         self.category = pool.category
-        self.cost = teachers.cost
+        self.price = teachers.price
         self.may_judge = teachers.may_judge
         self.room = pool.room.copy()  # (m,)
         self.capacity = teachers.capacity.copy()  # (k,)
@@ -28,7 +28,7 @@ class Eligibility:
 
     def open_teachers(self) -> Bools:
         """(k, c) which teachers could take one more label of which category."""
-        present = (self.capacity > 0) & (self.cost <= self.left)
+        present = (self.capacity > 0) & (self.price <= self.left)
         return np.asarray(self.may_judge & present[:, None])
 
     def teachers_for(self, comparison: int) -> Ints:
@@ -53,7 +53,7 @@ class Eligibility:
         """Spend one pair."""
         self.room[comparison] -= 1
         self.capacity[teacher] -= 1
-        self.left -= float(self.cost[teacher])
+        self.left -= float(self.price[teacher])
         self.judged = np.vstack([self.judged, [[comparison, teacher]]])
 
 
@@ -68,6 +68,8 @@ def check_constraints(pool: Pool, teachers: Teachers, *, judged: Ints = NO_PAIRS
         raise NotFinite("rationalities and costs must be finite")
     if (teachers.cost <= 0).any():
         raise ValueError("a label's cost must be above 0")
+    if teachers.price.shape != (k,) or not (teachers.price >= 0).all() or not np.isfinite(teachers.price).all():
+        raise ValueError("what an offer reserves must be one finite amount a teacher, not below 0")
     if len(pool) and not 0 <= int(pool.category.min()) <= int(pool.category.max()) < c:
         raise ValueError(f"categories must lie in [0, {c})")
     pairs = np.asarray(judged).reshape(-1, 2)

@@ -147,11 +147,11 @@ class LazyGreedy:
         rows.flagged[row] = True
         self._ask(row * len(self.teachers) + teacher)
         self.capacity[teacher] -= 1
-        self.left -= float(self.teachers.cost[teacher])
+        self.left -= float(self.teachers.price[teacher])
         if self.capacity[teacher] <= 0:
             drop_teacher(self._choice, teacher)
         if self.left < math.inf:
-            for dear in np.flatnonzero(self._choice.alive.any(axis=1) & (self.teachers.cost > self.left)):
+            for dear in np.flatnonzero(self._choice.alive.any(axis=1) & (self.teachers.price > self.left)):
                 drop_teacher(self._choice, int(dear))
         return Pick(row, teacher, uncertainty=q, gap=gap, rationality=rho, weight=weight, gain=math.log1p(weight * q))
 
@@ -167,7 +167,7 @@ class LazyGreedy:
 
     def _open_desks(self) -> None:
         """Tables of who may be asked, and every value by them."""
-        present = (self.capacity > 0) & (self.teachers.cost <= self.left)
+        present = (self.capacity > 0) & (self.teachers.price <= self.left)
         able = self.teachers.may_judge & present[:, None]
         self._choice = build_choice(self.teachers, able=able, judged=self._judged, asked=self._asked)
         self._value_all()
@@ -221,7 +221,7 @@ class LazyGreedy:
             self.running.update(np.asarray(self.rows.design[pick.comparison], dtype=np.float64), weight=-pick.weight)
             self.rows.room[pick.comparison] += 1
             self.capacity[pick.teacher] += 1
-            self.left += float(self.teachers.cost[pick.teacher])
+            self.left += float(self.teachers.price[pick.teacher])
         self._judged = np.setdiff1d(self._judged, keys)
         kept = np.setdiff1d(self._asked[: self._asks], keys)
         self._asked[: len(kept)], self._asked[len(kept) :], self._asks = kept, EMPTY, len(kept)

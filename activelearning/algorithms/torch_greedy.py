@@ -129,7 +129,7 @@ class TorchGreedy:
     def _values(self) -> Floats:
         """(m,) log(gain / cost) at the bounds of q, -inf where nobody may be asked."""
         m = len(self.gap)
-        present = (self.teachers.capacity > 0) & (self.teachers.cost <= self.left)
+        present = (self.teachers.capacity > 0) & (self.teachers.price <= self.left)
         key = np.unique(self.judged[:, 0] * len(self.teachers) + self.judged[:, 1])
         able = self.teachers.may_judge & present[:, None]
         choice = build_choice(self.teachers, able=able, judged=key, asked=key[:0])

@@ -59,18 +59,24 @@ class Teachers:
     """k teachers who could be asked.
 
     rationality  (k, c) float64  rho, 0 a coin flip; a negative entry is never used for selection
-    cost         (k,)   float64  price of one label, > 0
+    cost         (k,)   float64  expected price of one label, > 0: what a gain is divided by
     capacity     (k,)   int64    how many more offers the teacher's queue takes
     may_judge    (k, c) bool     categories the teacher takes
+    reserved     (k,)   float64  what an offer takes off the budget, >= 0; None: its cost
     """
 
     rationality: Floats
     cost: Floats
     capacity: Ints
     may_judge: Bools
+    reserved: Floats | None = None
 
     def __len__(self) -> int:
         return int(self.cost.shape[0])
+
+    @property
+    def price(self) -> Floats:
+        return self.cost if self.reserved is None else self.reserved
 
 
 @dataclass(frozen=True)

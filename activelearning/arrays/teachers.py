@@ -13,11 +13,12 @@ from activelearning.arrays.rows import Kind
 from annotation.languages import may_read
 from annotation.models import Campaign, Enrolment, Membership, Offer, RecordedJudgement, Teacher
 from annotation.models.people import known_rationality
+from annotation.services import budget
 from annotation.services.terms import PRESENCE, is_at_work, labels_left, members_of
 
 SHUT_STAGES = (Enrolment.Stage.TUTORIAL, Enrolment.Stage.QUALIFICATION, Enrolment.Stage.FAILED)
 SECONDS_PER_LABEL = 60.0
-"""What a label is assumed to take where a pool pays by the hour."""
+"""What a label is expected to take where a pool pays by the hour: for gain per cost alone, never for a promise."""
 FREE = 0.1
 """A free label counts as this share of the cheapest paid one: it is preferred, and the criterion stays finite."""
 
@@ -26,8 +27,8 @@ FREE = 0.1
 class Member:
     """A teacher who could be asked now, under the terms that cost least.
 
-    price       what a label costs, reserved with the offer
-    cost        the same as the criterion sees it, above 0
+    price       what an offer reserves: the whole lease where hours are paid
+    cost        what a label is expected to cost, as the criterion sees it, above 0
     room        how many more live offers the terms and the queue allow, those already live counted off
     may_judge   by kind: the teacher takes the category and reads the language
     known       rationality by category, as stated by an admin
@@ -81,7 +82,7 @@ def load_members(
             continue  # whose first queue lapsed unseen gets another one when they come
         member = _member(membership, campaign, names, kinds, live.get(teacher.pk, 0))
         best = found.get(teacher.pk)
-        if best is None or (member.room == 0, member.price) < (best.room == 0, best.price):
+        if best is None or (member.room == 0, member.cost, member.price) < (best.room == 0, best.cost, best.price):
             found[teacher.pk] = member
     return _with_costs([found[teacher] for teacher in sorted(found)])
 
@@ -94,9 +95,7 @@ def _member(
     live: int,
 ) -> Member:
     teacher, pool = membership.teacher, membership.pool
-    price = membership.cost_per_label if membership.cost_per_label is not None else pool.pay_per_label
-    if not price and pool.pay_per_hour:
-        price = pool.pay_per_hour * Decimal(SECONDS_PER_LABEL / 3600)
+    price = budget.cost_of(membership, campaign=campaign)
     left = labels_left(membership, teacher=teacher)
     depth = campaign.queue_depth if left is None else min(campaign.queue_depth, left)
     taken = set(membership.categories or pool.categories)
@@ -108,7 +107,7 @@ def _member(
         membership_id=membership.pk,
         pseudonym=teacher.pseudonym,
         price=price,
-        cost=1.0,
+        cost=float(budget.price_of(membership, reserved=price, seconds=SECONDS_PER_LABEL)),
         room=max(0, depth - live),
         may_judge=tuple(takes[category] and reads[language] for category, language in kinds),
         known=tuple(known_rationality(membership, name) for name in categories),
@@ -117,9 +116,10 @@ def _member(
 
 
 def _with_costs(members: list[Member]) -> list[Member]:
-    paid = [float(member.price) for member in members if member.price > 0]
+    """Free labels get a cost above 0."""
+    paid = [member.cost for member in members if member.cost > 0]
     least = min(paid) if paid else 1.0 / FREE
-    return [replace(member, cost=float(member.price) if member.price > 0 else FREE * least) for member in members]
+    return [member if member.cost > 0 else replace(member, cost=FREE * least) for member in members]
 
 
 def load_removable(campaign: Campaign, teachers: set[int], *, now: datetime) -> set[int]:

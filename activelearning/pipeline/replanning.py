@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import replace
-from decimal import Decimal
 
 import numpy as np
 from django.db import transaction
@@ -128,7 +127,7 @@ def _draft(scene: Scene, inputs: Inputs, entry: Chosen, *, plan: Plan, replaces:
         membership_id=member.membership_id,
         arm=entry.arm,
         rank=plan.pk + entry.place / 1000 - (URGENT if scene.pool.is_urgent[entry.row] else 0.0),
-        cost=Decimal(member.price),
+        cost=member.price,
         b_first=entry.b_first,
         replaces_id=replaces,
     )

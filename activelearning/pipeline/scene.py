@@ -142,6 +142,7 @@ def gather(scene: Scene, *, has_room: bool = False) -> Inputs | None:
         else np.zeros((0, 3), dtype=np.int64),
         teacher=teacher,
         cost=np.array([member.cost for member in members]),
+        price=np.array([float(member.price) for member in members]),
         capacity=capacity,
         may_judge=np.array([member.may_judge for member in members], dtype=bool),
         rationality=_rationality(scene, seed)[:, pool.category_of_kind],
