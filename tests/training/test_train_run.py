@@ -27,9 +27,10 @@ from annotation.models import (
 )
 from tests.conftest import add_conversations
 from tests.training.conftest import THETA, WIDTH, answer, stored
-from training.algorithms import artifact
+from training.algorithms import artifact, generation
 from training.algorithms.config import TrainingConfig
 from training.algorithms.policy import TimeLimitReached
+from training.algorithms.tiny import build_tokenizer
 from training.datasets.frozen import freeze
 from training.models import Policy, Run, Work
 from training.pipeline import preparation
@@ -287,6 +288,43 @@ def test_a_generation_writes_into_the_pool_and_can_be_taken_up_again(labelled: C
     assert written.count() == generation.responses_added > 0
     assert not written.filter(conversation__is_held_out=True).exists()
     assert written.values("conversation").distinct().count() <= 10
+
+
+@pytest.fixture
+def writes_nul(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every sample begins with the token that decodes to NUL, and differs from the others by what follows."""
+    (nul,) = build_tokenizer()("\x00")["input_ids"]
+    until_end = generation._until_end
+    monkeypatch.setattr(generation, "_until_end", lambda tokens, ends: [nul, *until_end(tokens, ends)])
+
+
+@pytest.mark.usefixtures("writes_nul")
+def test_a_model_that_writes_nul_ends_in_a_policy_and_in_responses(labelled: Campaign) -> None:
+    run = perform_now(
+        start_run(campaign=labelled, config=TrainingConfig(method="dpo", encoder="minilm", **SMALL), is_forced=True)
+    )
+    assert (run.state, run.reason) == (Work.State.DONE, "")
+    work = start_generation(policy=run.policy, prompts=4, samples=2)
+    holder = services.claim(work)
+    assert holder is not None
+    perform("generation", code=work.code, holder=holder, should_stop=never)
+    work.refresh_from_db()
+    assert (work.state, work.reason) == (Work.State.DONE, "")
+    assert work.responses_added > 0
+
+
+@pytest.mark.usefixtures("writes_nul")
+def test_a_folder_sealed_with_nul_in_its_samples_can_be_taken_up(
+    labelled: Campaign, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sealed once, the folder is never written again: what no row takes is left out on reading."""
+    monkeypatch.setattr(generation, "storable", lambda text: text)
+    config = TrainingConfig(method="dpo", encoder="minilm", **SMALL)
+    run = perform_now(start_run(campaign=labelled, config=config, is_forced=True))
+    folder = Path(settings.MEDIA_ROOT) / run.folder / "policy"
+    assert "\\u0000" in (folder / "samples.json").read_text()
+    assert (run.state, run.reason) == (Work.State.DONE, "")
+    assert all("\x00" not in one["policy"] for one in run.policy.samples)
 
 
 def test_the_reward_answers_with_bounds_that_hold_the_mean(labelled: Campaign) -> None:

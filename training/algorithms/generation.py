@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from training.algorithms.config import TrainingConfig
 from training.algorithms.language_model import inference_dtype, load_model, load_tokenizer
+from training.algorithms.texts import storable
 
 Prompt = Sequence[Mapping[str, str]]
 Tokens = tuple[list[int], list[int]]
@@ -22,6 +23,7 @@ class Sample:
 
     prompt  token ids the model was given
     tokens  token ids it gave back, its end mark included if it came to one
+    text    what they say, without NUL and halves of surrogate pairs
     """
 
     text: str
@@ -103,7 +105,7 @@ def _generate_block(
     samples = []
     for row, answer in enumerate(output[:, width:].tolist()):
         tokens = _until_end(answer, model.generation_config.eos_token_id)
-        text = str(tokenizer.decode(tokens, skip_special_tokens=True))
+        text = storable(str(tokenizer.decode(tokens, skip_special_tokens=True)))
         samples.append(Sample(text=text, prompt=block[row // config.samples], tokens=tokens))
     return [samples[start : start + config.samples] for start in range(0, len(samples), config.samples)]
 

@@ -27,6 +27,7 @@ from training.algorithms.evaluation import Figures, compare_choices, coverage, j
 from training.algorithms.journal import Journal, Report
 from training.algorithms.pessimism import Certificate, certify
 from training.algorithms.policy import Fitted, Job, Policy, TextEncoder, is_main_process
+from training.algorithms.texts import storable
 
 
 @dataclass(frozen=True)
@@ -213,10 +214,16 @@ def _result(folder: Path, manifest: Mapping[str, Any], *, seconds: float) -> Pol
         digest=artifact.file_digest(folder / artifact.MANIFEST),
         figures=dict(manifest["figures"]),
         certificate=Certificate(**certificate) if certificate else None,
-        samples=json.loads((folder / "samples.json").read_text(encoding="utf-8")),
+        samples=_read_samples(folder),
         steps=int(manifest["steps"]),
         seconds=seconds,
     )
+
+
+def _read_samples(folder: Path) -> list[dict[str, Any]]:
+    """The samples, fit for a row: the folder is sealed, and may have been so when its texts were kept as they came."""
+    samples = json.loads((folder / "samples.json").read_text(encoding="utf-8"))
+    return [{**one, **{side: storable(one[side]) for side in ("policy", "reference")}} for one in samples]
 
 
 def _headline(figures: Figures, certificate: Certificate | None) -> dict[str, float]:

@@ -7,6 +7,7 @@ import torch
 
 from tests.training.algorithms.conftest import make_config
 from training.algorithms.generation import encode_pair, generate, log_probs
+from training.algorithms.texts import storable
 from training.algorithms.tiny import build_model, build_tokenizer, save_tiny
 
 PROMPTS = [[{"role": "user", "content": text}] for text in ("Hi", "A rather longer question, is it not?", "Grüße 你好")]
@@ -32,6 +33,22 @@ def test_a_sample_ends_with_its_end_mark() -> None:
     assert ended
     assert all(sample.tokens.index(2) == len(sample.tokens) - 1 for sample in ended)
     assert all(tokenizer.eos_token not in sample.text for sample in ended)
+
+
+def test_a_sample_holds_nothing_that_no_database_takes() -> None:
+    model, tokenizer = build_model(), build_tokenizer()
+    (nul,) = tokenizer("\x00")["input_ids"]
+    letter = tokenizer("a")["input_ids"][0]
+    model.generation_config.suppress_tokens = [token for token in range(259) if token not in (nul, letter)]
+    samples = generate(model, tokenizer, PROMPTS, config=make_config(samples=4), seed=0)
+    assert any(nul in sample.tokens for row in samples for sample in row), "the model did write NUL"
+    for sample in (sample for row in samples for sample in row):
+        assert sample.text == "a" * sample.tokens.count(letter)
+        assert len(sample.tokens) == 12, "KL is about the tokens as they were drawn"
+
+
+def test_halves_of_surrogate_pairs_are_left_out_and_whole_characters_stay() -> None:
+    assert storable("a\ud83eb\udd89c 🦉\x00") == "abc 🦉"
 
 
 def test_log_probabilities_are_those_of_a_pass_over_one_row_at_a_time() -> None:
