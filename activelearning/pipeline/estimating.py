@@ -197,7 +197,7 @@ def _describe(campaign: Campaign, projection: Projection, arrays: Arrays) -> Est
 
 
 def _store_rationalities(row: Estimate, data: Labels, arrays: Arrays) -> None:
-    """Rows for the pages: every teacher and category with a label in the fit."""
+    """Rows for the pages: every teacher and category with a label in the fit, and no others."""
     teachers, names = arrays["teachers"], arrays["categories"].tolist()
     counts = np.zeros((len(teachers), len(names)), dtype=np.int64)
     np.add.at(counts, (data.teacher, data.category), 1)
@@ -222,3 +222,4 @@ def _store_rationalities(row: Estimate, data: Labels, arrays: Arrays) -> None:
         update_fields=["value", "error", "bias", "bias_error", "label_count", "estimate"],
         batch_size=500,
     )
+    TeacherRationality.objects.filter(campaign=row.campaign).exclude(estimate=row).delete()  # undone, or withdrawn

@@ -6,7 +6,7 @@ import pytest
 from django.utils import timezone
 
 from activelearning.arrays import forget
-from activelearning.models import ControlScore, Estimate, OfferReason, Plan, PlanLease
+from activelearning.models import ControlScore, Estimate, OfferReason, Plan, PlanLease, TeacherRationality
 from activelearning.pipeline import embed, refit, replan, replay
 from annotation.models import (
     Campaign,
@@ -19,6 +19,8 @@ from annotation.models import (
     RecordedJudgement,
     Teacher,
 )
+from annotation.services.labels import undo_label
+from annotation.services.people import REMOVE, withdraw_teacher
 from tests.activelearning.conftest import answer, hire, hold_out, live_offers
 from tests.conftest import add_conversations
 
@@ -81,6 +83,26 @@ def test_a_label_is_learned_and_its_place_filled(ready: Campaign) -> None:
     assert estimate.label_count == 1
     assert estimate.log_det > 0
     assert len(live_offers(ready, teacher=somebody)) == ready.queue_depth
+
+
+def test_a_rationality_goes_with_the_labels_that_it_was_of(ready: Campaign) -> None:
+    Campaign.objects.filter(pk=ready.pk).update(rationality_mode=Campaign.RationalityMode.ESTIMATED)
+    replan(ready.pk)
+    stays, goes = Teacher.objects.all()[:2]
+    for teacher in (stays, goes, stays, goes):
+        answer(ready, teacher)
+    refit(ready.pk)
+    kept = set(TeacherRationality.objects.filter(teacher=stays).values_list("category", flat=True))
+    assert TeacherRationality.objects.filter(teacher=goes).exists()
+    withdraw_teacher(teacher=goes, how=REMOVE, user=None)
+    refit(ready.pk)
+    assert not TeacherRationality.objects.filter(teacher=goes).exists()
+    assert set(TeacherRationality.objects.filter(teacher=stays).values_list("category", flat=True)) == kept
+    assert {row.estimate for row in TeacherRationality.objects.all()} == {Estimate.objects.latest()}
+    while undo_label(campaign=ready, teacher=stays):
+        pass
+    refit(ready.pk)
+    assert not TeacherRationality.objects.exists()
 
 
 def test_offers_in_flight_are_counted_so_that_teachers_who_come_one_by_one_get_complementary_comparisons(
