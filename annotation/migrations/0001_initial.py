@@ -223,7 +223,6 @@ class Migration(migrations.Migration):
                 ('held_until', models.DateTimeField(blank=True, null=True)),
                 ('closed_at', models.DateTimeField(blank=True, null=True)),
                 ('skip_reason', models.CharField(blank=True, max_length=500)),
-                ('draft', models.JSONField(blank=True, null=True)),
                 ('campaign', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='offers', to='annotation.campaign')),
                 ('comparison', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='offers', to='annotation.comparison')),
                 ('membership', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to='annotation.membership')),

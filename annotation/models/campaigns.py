@@ -66,7 +66,7 @@ class Campaign(models.Model):
     """Designed judgements of one comparison by different teachers; slot 0 beside them is kept for control."""
     queue_depth = models.PositiveIntegerField(default=4, validators=[MinValueValidator(1), MaxValueValidator(50)])
     ridge = models.FloatField(null=True, blank=True, validators=[MinValueValidator(1e-6)])
-    """Null: 1, and d / ||theta||^2 once there is an estimate, bounded to [0.1, 10]."""
+    """Null: 1, and d / (||theta||^2 + tr H^-1) once there is an estimate, bounded to [0.1, 10]."""
     seed = models.PositiveIntegerField(default=1)
 
     # Time and money

@@ -56,7 +56,6 @@ class Offer(models.Model):
     skip_reason = models.CharField(max_length=500, blank=True)
     replaces = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="replaced_by")
     """The lapsed or withdrawn offer whose place this one took."""
-    draft = models.JSONField(null=True, blank=True)
 
     class Meta:
         constraints = [

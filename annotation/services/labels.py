@@ -144,7 +144,7 @@ def _take(offer: Offer, *, now: datetime) -> Decimal | None:
     A late answer follows the campaign's policy: accepted while the slot is still free, which the constraints decide.
     """
     this = Offer.objects.filter(pk=offer.pk)
-    answered = {"state": Offer.State.ANSWERED, "closed_at": now, "draft": None}
+    answered = {"state": Offer.State.ANSWERED, "closed_at": now}
     if TAKE.run(offer=offer.pk, now=now):
         return offer.cost
     offer.state, offer.held_at = this.values_list("state", "held_at").get()
@@ -173,7 +173,6 @@ TAKE = PreparedUpdate(
     ),
     state=Offer.State.ANSWERED,
     closed_at=Slot("now", DateTimeField()),
-    draft=None,
 )
 
 

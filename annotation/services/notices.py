@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.db import transaction
-from django.db.models import QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -112,7 +111,3 @@ def reply_to_message(*, message: Message, user: User, text: str) -> Message:
         details={"reply": message.reply},
     )
     return message
-
-
-def open_messages(campaign: Campaign) -> QuerySet[Message]:
-    return Message.objects.filter(campaign=campaign, reply="").select_related("teacher", "offer")

@@ -256,20 +256,6 @@ def _hold(offer: Offer, *, lease: int) -> bool:
     return is_held
 
 
-def hold_offer(*, offer: Offer) -> Offer:
-    """Hold this one of the teacher's queue. Raises OfferNotHeld where it is not there, or another one is held."""
-    if not _hold(offer, lease=offer.campaign.lease_seconds):
-        offer.refresh_from_db()
-        if offer.state != Offer.State.HELD:
-            raise OfferNotHeld
-    return offer
-
-
-def save_draft(*, offer: Offer, draft: dict[str, Any]) -> bool:
-    """Keep a half-written answer with the held offer; False where it is no longer held."""
-    return Offer.objects.filter(pk=offer.pk, state=Offer.State.HELD).update(draft=draft) == 1
-
-
 # Closing --------------------------------------------------------------------------------------------------------------
 
 
@@ -347,6 +333,4 @@ def _close_batch(offers: QuerySet[Offer], *, state: Offer.State, skip_locked: bo
 
 
 def _close(which: Q, *, state: Offer.State, now: datetime, skip_reason: str = "") -> int:
-    return Offer.objects.filter(which, state__in=Offer.LIVE).update(
-        state=state, closed_at=now, skip_reason=skip_reason, draft=None
-    )
+    return Offer.objects.filter(which, state__in=Offer.LIVE).update(state=state, closed_at=now, skip_reason=skip_reason)

@@ -38,14 +38,6 @@ class AlreadyLabelled(Refusal):
         return _("You have already answered this comparison differently. Open your history to change the answer.")
 
 
-class OverlapReached(Refusal):
-    """The comparison has as many judgements as the campaign asks for."""
-
-    @classmethod
-    def sentence(cls) -> str:
-        return _("This comparison has all the judgements that the campaign asks for. Go on with the next one.")
-
-
 class BudgetSpent(Refusal):
     """The campaign's money does not cover it."""
 

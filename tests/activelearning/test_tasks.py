@@ -143,5 +143,5 @@ def test_the_commands_say_what_they_did(filled: Campaign, pool: Pool, capsys: py
     assert "60 responses have features." in said
     assert "4 offers were made." in said
     assert "All of 1 plans came out the same." in said
-    with pytest.raises(CommandError, match="No campaign has the code"):
+    with pytest.raises(CommandError, match="There is no campaign"):
         call_command("replan", "00000000-0000-0000-0000-000000000000")

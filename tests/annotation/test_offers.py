@@ -12,10 +12,8 @@ from django.utils import timezone
 from annotation.models import Campaign, Comparison, Enrolment, Membership, Offer, Pool, Teacher
 from annotation.services.offers import (
     claim_offer,
-    hold_offer,
     lapse_offers,
     queue_offers,
-    save_draft,
     skip_offer,
     withdraw_offers,
 )
@@ -185,21 +183,6 @@ class TestClaiming:
             held = claim_offer(campaign=campaign, teacher=teacher)
             assert held.comparison.conversation.messages
             assert held.comparison.a.messages
-
-    def test_a_particular_offer_is_held_only_when_no_other_is(
-        self, campaign: Campaign, teacher: Teacher, queued: list[Offer]
-    ) -> None:
-        assert hold_offer(offer=queued[2]).state == Offer.State.HELD
-        with pytest.raises(OfferNotHeld):
-            hold_offer(offer=queued[1])
-
-    def test_a_draft_stays_with_the_held_offer_only(
-        self, campaign: Campaign, teacher: Teacher, queued: list[Offer]
-    ) -> None:
-        held = claim_offer(campaign=campaign, teacher=teacher)
-        assert save_draft(offer=held, draft={"choice": "first"})
-        assert claim_offer(campaign=campaign, teacher=teacher).draft == {"choice": "first"}
-        assert not save_draft(offer=queued[1], draft={"choice": "first"})
 
 
 class TestClosing:

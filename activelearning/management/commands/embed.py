@@ -1,21 +1,20 @@
 """`manage.py embed CAMPAIGN`: compute the features that are missing, here and now."""
 
 from typing import Any
-from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from activelearning.models import EmbeddingProgress
 from activelearning.pipeline import embed
 from activelearning.pipeline.embedding import current_projection
-from annotation.models import Campaign
+from annotation.management.campaigns import find_campaign
 
 
 class Command(BaseCommand):
     help = "Compute the features that a campaign's responses lack."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("campaign", type=UUID, help="the campaign's code, as in its address")
+        parser.add_argument("campaign", help="the campaign's name, code or number")
 
     def handle(self, *args: Any, **options: Any) -> None:
         campaign = find_campaign(options["campaign"])
@@ -27,10 +26,3 @@ class Command(BaseCommand):
             self.stdout.write(
                 f"{projection.dimensions} dimensions keep {projection.kept_variance:.0%} of what differs in a prompt."
             )
-
-
-def find_campaign(code: UUID) -> Campaign:
-    campaign = Campaign.objects.filter(code=code).first()
-    if campaign is None:
-        raise CommandError(f"No campaign has the code {code}. It stands in the campaign's address.")
-    return campaign

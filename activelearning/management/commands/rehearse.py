@@ -17,7 +17,7 @@ from activelearning.rehearsal.curve import Curve, draw_curves, print_curves, rea
 from activelearning.rehearsal.people import Actor, cast_recorded, cast_simulated
 from activelearning.rehearsal.play import find_losses, play
 from activelearning.rehearsal.truth import Truth, is_rehearsable, planted_truth, recorded_truth
-from annotation.management.commands.import_conversations import find_campaign
+from annotation.management.campaigns import find_campaign
 from annotation.models import Campaign, RecordedJudgement
 from annotation.tasks import ask_for_replan
 

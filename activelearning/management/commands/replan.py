@@ -1,20 +1,19 @@
 """`manage.py replan CAMPAIGN`: one plan, here and now; with --replay, whether old plans still come out the same."""
 
 from typing import Any
-from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from activelearning.management.commands.embed import find_campaign
 from activelearning.models import Estimate, Plan
 from activelearning.pipeline import replan, replay
+from annotation.management.campaigns import find_campaign
 
 
 class Command(BaseCommand):
     help = "Refit a campaign's estimate and fill its teachers' queues, or replay its plans."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("campaign", type=UUID, help="the campaign's code, as in its address")
+        parser.add_argument("campaign", help="the campaign's name, code or number")
         parser.add_argument("--replay", type=int, metavar="N", help="choose the last N plans again and compare")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from django.core.management.base import BaseCommand, CommandError
-from django.db.models import Q
 from tqdm import tqdm
 
 from annotation.imports import SAMPLE, hub_source, run_import, start_source_import
+from annotation.management.campaigns import find_campaign
 from annotation.models import Campaign, ImportJob, User
 from annotation.services.campaigns import create_campaign
 
@@ -79,19 +77,3 @@ def make_campaign(name: str) -> Campaign:
     if owner is None:
         raise CommandError("A campaign needs an owner: manage.py createsuperuser.")
     return create_campaign(user=owner, name=name)
-
-
-def find_campaign(name: str) -> Campaign:
-    """raises CommandError when none or several are meant."""
-    meant = Q(name=name)
-    if name.isdecimal():
-        meant |= Q(pk=int(name))
-    with suppress(ValueError):
-        meant |= Q(code=UUID(name))
-    found = list(Campaign.objects.filter(meant)[:2])
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise CommandError(f"Several campaigns are called {name!r}: give the number or the code.")
-    known = ", ".join(f"{pk} {title!r}" for pk, title in Campaign.objects.values_list("id", "name")[:20]) or "none yet"
-    raise CommandError(f"There is no campaign {name!r}. There are: {known}.")

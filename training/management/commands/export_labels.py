@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from annotation.management.commands.import_conversations import find_campaign
+from annotation.management.campaigns import find_campaign
 from training.datasets.exports import ROWS, WRITERS, export, rationalities_of
 from training.datasets.frozen import freeze, lines_of, read_lines
 from training.models import LabelSet

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from annotation.management.commands.import_conversations import find_campaign
+from annotation.management.campaigns import find_campaign
 from annotation.services.refusals import Refusal
 from training.algorithms.config import METHODS, TrainingConfig
 from training.models import Run, Work
