@@ -13,6 +13,7 @@ from urllib.parse import SplitResult, urlsplit
 import certifi
 import urllib3
 from django.conf import settings
+from django.utils.translation import gettext as _
 
 MOST_BYTES = 1024 * 1024
 
@@ -67,16 +68,21 @@ def post(url: str, *, body: bytes, headers: dict[str, str], timeout: float) -> A
 def split(url: str) -> SplitResult:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-        raise OutboundRefused("The address must begin with http:// or https:// and hold no user name.")
+        raise OutboundRefused(_("The address must begin with http:// or https:// and hold no user name."))
     try:
         _port(parts)
     except ValueError as error:
-        raise OutboundRefused("The address has no valid port.") from error
+        raise OutboundRefused(_("The address has no valid port.")) from error
     return parts
 
 
 def _port(parts: SplitResult) -> int:
     return parts.port or (443 if parts.scheme == "https" else 80)
+
+
+def host_of(parts: SplitResult) -> str:
+    """host:port, as a deployment writes it."""
+    return f"{parts.hostname}:{_port(parts)}"
 
 
 def public_address(parts: SplitResult) -> str:
@@ -85,12 +91,12 @@ def public_address(parts: SplitResult) -> str:
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        raise OutboundFailed(f"The name {host} leads to no address.") from error
+        raise OutboundFailed(_("The name %(host)s leads to no address.") % {"host": host}) from error
     addresses = [str(entry[4][0]) for entry in found]
-    if f"{host}:{port}" not in settings.OUTBOUND_PRIVATE_HOSTS:
+    if host_of(parts) not in settings.OUTBOUND_PRIVATE_HOSTS:
         for address in addresses:
             if not is_public(address):
-                raise OutboundRefused(f"The name {host} leads to an address inside the network.")
+                raise OutboundRefused(_("The name %(host)s leads to an address inside the network.") % {"host": host})
     return addresses[0]
 
 

@@ -48,6 +48,8 @@ class Environment:
     """OUTBOUND_PRIVATE_HOSTS: host:port,… inside the network that webhooks and model teachers may reach."""
     model_keys: dict[str, str]
     """MODEL_KEY_NAME: keys of model teachers' endpoints, by NAME."""
+    model_hosts: dict[str, str]
+    """MODEL_HOST_NAME: host:port, the only one that is ever sent MODEL_KEY_NAME; port 443 where none is given."""
     oidc: dict[str, str]
     """OIDC_SERVER_URL, OIDC_CLIENT_ID, OIDC_CLIENT_SECRET, OIDC_NAME: sign-in through an identity provider."""
 
@@ -81,6 +83,11 @@ def read_environment() -> Environment:
             name.removeprefix("MODEL_KEY_"): value
             for name, value in _env.ENVIRON.items()
             if name.startswith("MODEL_KEY_")
+        },
+        model_hosts={
+            name.removeprefix("MODEL_HOST_"): value if ":" in value else f"{value}:443"
+            for name, value in _env.ENVIRON.items()
+            if name.startswith("MODEL_HOST_")
         },
         oidc={
             key: _env.str(f"OIDC_{key.upper()}", default="")

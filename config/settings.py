@@ -267,6 +267,7 @@ CELERY_BEAT_SCHEDULE = {
 
 OUTBOUND_PRIVATE_HOSTS = ENV.private_hosts
 MODEL_KEYS = ENV.model_keys
+MODEL_HOSTS = ENV.model_hosts
 
 # Logs -----------------------------------------------------------------------------------------------------------------
 

@@ -99,8 +99,8 @@ RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     "review_undo": (REVIEW, P),
     # Pools
     "pools": (OWNERS, GP),
-    **dict.fromkeys(("pool", "pool_member"), (ADMIN, GP)),
-    **dict.fromkeys(("pool_invite", "invitation_revoke", "letters_retry", "pool_members"), (ADMIN, P)),
+    **dict.fromkeys(("pool", "pool_member", "pool_models"), (ADMIN, GP)),
+    **dict.fromkeys(("pool_invite", "invitation_revoke", "letters_retry", "pool_members", "pool_model"), (ADMIN, P)),
     # The researcher's pages
     **dict.fromkeys(
         ("progress", "progress_plot", "teachers_rationality", "teacher_plot", "offers", "offer", "comparison_history",
@@ -162,6 +162,7 @@ def build_world(name: str) -> World:
             "code": campaign.code,
             "pool": pool.pk,
             "teacher": teacher.code,
+            "model": add_robot(pool).code,
             "member": member.pk,
             "label": label.pk,
             "offer": offer.code,
@@ -178,6 +179,14 @@ def build_world(name: str) -> World:
             **research_of(campaign, comparison, teacher),
         },
     )
+
+
+def add_robot(pool: Pool) -> Teacher:
+    robot = Teacher.objects.create(
+        kind="model", endpoint={"base_url": "https://models.example.org/v1", "model": "judge"}
+    )
+    Membership.objects.create(pool=pool, teacher=robot)
+    return robot
 
 
 def invitations_of(campaign: Campaign, pool: Pool, user: User) -> dict[str, Any]:

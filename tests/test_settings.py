@@ -49,12 +49,14 @@ class Asked(dict[str, str]):
 def variables_read(monkeypatch: pytest.MonkeyPatch, folder: Path) -> set[str]:
     """By config/env.py when it is run, and by the words of the other files of the front door."""
     asked = Asked({"DATA_FOLDER": str(folder), "MODEL_KEY_NAME": "secret", "SECRET_KEY": "x" * 40})
+    asked["MODEL_HOST_NAME"] = "models.example.org"
     monkeypatch.setattr(env._env, "ENVIRON", asked)
     assert env.read_environment().model_keys == {"NAME": "secret"}
+    assert env.read_environment().model_hosts == {"NAME": "models.example.org:443"}
     words: set[str] = set()
     for path in (ROOT / "config").glob("*.py"):
         words |= set(re.findall(r'os\.environ(?:\.get\(|\[)"([A-Z_]+)"', path.read_text()))
-    return asked.names | words | {"MODEL_KEY_NAME"}
+    return asked.names | words | {"MODEL_KEY_NAME", "MODEL_HOST_NAME"}
 
 
 def test_every_variable_that_is_read_is_written_down(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from annotation.models import Campaign, Label, Membership, Offer, Pool, Teacher, User
-from annotation.outbound import OutboundFailed, OutboundRefused, post, split
+from annotation.outbound import OutboundFailed, OutboundRefused, host_of, post, public_address, split
 from annotation.services.audit import record_audit
 from annotation.services.labels import record_label
 from annotation.services.offers import claim_offer, skip_offer
@@ -74,33 +75,69 @@ class Endpoint:
     timeout_seconds: float = 60.0
 
     def __post_init__(self) -> None:
-        split(self.base_url)
+        parts = split(self.base_url)
         if not self.model or not 1 <= self.rate_per_minute <= 6000 or not 1 <= self.timeout_seconds <= 600:
             raise ValueError(
-                "A model teacher has a model, 1 to 6000 requests a minute, and 1 to 600 seconds to answer."
+                _("A model teacher has a model, 1 to 6000 requests a minute, and 1 to 600 seconds to answer.")
             )
-        if self.key_name and self.key_name not in settings.MODEL_KEYS:
-            raise ValueError(f"The deployment has no key MODEL_KEY_{self.key_name}.")
+        if self.key_name:
+            self._check_key(host_of(parts))
+
+    def _check_key(self, host: str) -> None:
+        """Whoever runs a pool chooses the address, so a key goes only where the deployment says that it goes."""
+        if self.key_name not in settings.MODEL_KEYS:
+            raise ValueError(_("The deployment has no key MODEL_KEY_%(value)s.") % {"value": self.key_name})
+        if host != settings.MODEL_HOSTS.get(self.key_name):
+            raise ValueError(
+                _("The key %(name)s is not for %(host)s. The deployment names its host in MODEL_HOST_%(name)s.")
+                % {"name": self.key_name, "host": host}
+            )
 
 
 @transaction.atomic
 def add_model_teacher(
-    *, pool: Pool, user: User | None, endpoint: dict[str, Any], cost_per_label: Decimal, pseudonym: str = ""
+    *,
+    pool: Pool,
+    user: User | None,
+    endpoint: dict[str, Any],
+    cost_per_label: Decimal,
+    capacity: int | None = None,
+    pseudonym: str = "",
 ) -> Membership:
-    """A model as a member of the pool. Raises Refusal where the endpoint cannot be used."""
-    try:
-        Endpoint(**endpoint)
-    except (TypeError, ValueError, OutboundRefused) as error:
-        raise Refusal(str(error)) from error
+    """A model as a member of the pool. Raises Refusal where the endpoint cannot be used, or is there already."""
+    check_endpoint(endpoint)
+    Pool.objects.select_for_update().get(pk=pool.pk)  # a double click is one teacher
+    _check_new(pool, endpoint, pseudonym)
     teacher = Teacher(kind=Teacher.Kind.MODEL, endpoint=endpoint)
     if pseudonym:
         teacher.pseudonym = pseudonym
     teacher.save()
     membership = join_pool(pool=pool, teacher=teacher)
-    Membership.objects.filter(pk=membership.pk).update(cost_per_label=cost_per_label, accepted_terms=pool.terms_version)
+    Membership.objects.filter(pk=membership.pk).update(
+        cost_per_label=cost_per_label, capacity=capacity, accepted_terms=pool.terms_version
+    )
     record_audit(user=user, verb="add model teacher", object=teacher.pseudonym, details={"model": endpoint["model"]})
     membership.refresh_from_db()
     return membership
+
+
+def check_endpoint(endpoint: dict[str, Any]) -> None:
+    """What is asked later is checked again then, since names move; here whoever types it is told. Raises Refusal."""
+    try:
+        public_address(split(Endpoint(**endpoint).base_url))
+    except (TypeError, ValueError, OutboundRefused, OutboundFailed) as error:
+        raise Refusal(str(error)) from error
+
+
+def _check_new(pool: Pool, endpoint: dict[str, Any], pseudonym: str) -> None:
+    """The same model twice would be one opinion, paid twice."""
+    same = Membership.objects.filter(
+        pool=pool, teacher__endpoint__base_url=endpoint["base_url"], teacher__endpoint__model=endpoint["model"]
+    )
+    if same.exists():
+        raise Refusal(_("This model is in the pool already. Where it was stopped, let it go on."))
+    if pseudonym and Teacher.objects.filter(pseudonym=pseudonym).exists():
+        raise Refusal(_("There is a teacher of this name already. Choose another name."))
 
 
 def model_teachers_to_ask() -> list[int]:

@@ -64,7 +64,8 @@ class Model:
 def model(settings: Any) -> Iterator[Model]:
     model = Model()
     settings.OUTBOUND_PRIVATE_HOSTS = [model.host]
-    settings.MODEL_KEYS = {"LOCAL": "sk-secret"}
+    settings.MODEL_KEYS = {"LOCAL": "sk-secret", "HOSTED": "sk-of-another-place"}
+    settings.MODEL_HOSTS = {"LOCAL": model.host, "HOSTED": "models.example.org:443"}
     yield model
     model.server.shutdown()
 

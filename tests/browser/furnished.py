@@ -158,6 +158,14 @@ def _office(campaign: Campaign, pool: Pool, teacher: Teacher, alice: User) -> di
         labels_left=25, log_det_before=6, log_det_after=5, angle=12, held_out_count=1, accuracy_before=1,
         accuracy_after=0, asked_at=timezone.now(),
     )  # fmt: skip
+    for number, status in enumerate((Membership.Status.ACTIVE, Membership.Status.SUSPENDED)):
+        endpoint = {
+            "base_url": f"https://models.example.org/{LONG}/v1",
+            "model": f"{LONG}-{number}",
+            "key_name": "NAME",
+        }
+        robot = Teacher.objects.create(kind=Teacher.Kind.MODEL, endpoint=endpoint)
+        Membership.objects.create(pool=pool, teacher=robot, status=status, cost_per_label="0.002", capacity=500)
     return {
         "job": job.code,
         "message": message.pk,
