@@ -40,7 +40,9 @@ def advance_enrolment(*, campaign: Campaign, enrolment: Enrolment) -> None:
     if enrolment.stage == Enrolment.Stage.QUALIFICATION:
         answered, right = qualification_score(campaign=campaign, teacher=enrolment.teacher)
         if answered >= campaign.qualification_size or not _is_waiting(campaign, enrolment):
-            is_passed = right >= campaign.qualification_pass * answered
+            # Out of all that were to be answered: a lesson that was passed over is not a right one.
+            asked = max(answered, min(campaign.qualification_size, _golds(campaign, enrolment).count()))
+            is_passed = right >= campaign.qualification_pass * asked
             _move(enrolment, Enrolment.Stage.WORKING if is_passed else Enrolment.Stage.FAILED)
 
 

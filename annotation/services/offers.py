@@ -22,7 +22,7 @@ from annotation.models import Campaign, Comparison, Enrolment, Membership, Offer
 from annotation.prepared import PreparedSelect, PreparedUpdate, Slot
 from annotation.services import budget
 from annotation.services.enrolments import advance_enrolment, next_lesson, wants_gold
-from annotation.services.refusals import BudgetSpent, CampaignNotOpen, OfferNotHeld
+from annotation.services.refusals import BudgetSpent, CampaignNotOpen, LessonNotSkipped, OfferNotHeld
 from annotation.services.terms import has_consented, has_room
 
 CLAIM_TRIES = 5
@@ -260,11 +260,16 @@ def _hold(offer: Offer, *, lease: int) -> bool:
 
 
 @transaction.atomic
-def skip_offer(*, offer: Offer, reason: str = "") -> Offer:
+def skip_offer(*, offer: Offer, reason: str = "", is_declined: bool = False) -> Offer:
     """The teacher passes: slot and money are free again. Skipping twice is skipping once.
 
-    Raises OfferNotHeld where the offer was answered, lapsed or withdrawn.
+    Lessons before work are not skipped, or they could be skipped into work; only where the teacher opted out of their
+    category (is_declined) are they passed over.
+
+    Raises LessonNotSkipped, and OfferNotHeld where the offer was answered, lapsed or withdrawn.
     """
+    if not is_declined and _is_lesson(offer):
+        raise LessonNotSkipped
     now = timezone.now()
     if _close(Q(pk=offer.pk), state=Offer.State.SKIPPED, now=now, skip_reason=reason[:500]):
         Enrolment.objects.filter(campaign_id=offer.campaign_id, teacher_id=offer.teacher_id).update(
@@ -275,6 +280,13 @@ def skip_offer(*, offer: Offer, reason: str = "") -> Offer:
     if offer.state != Offer.State.SKIPPED:
         raise OfferNotHeld
     return offer
+
+
+def _is_lesson(offer: Offer) -> bool:
+    if offer.arm not in (Offer.Arm.TUTORIAL, Offer.Arm.GOLD):
+        return False
+    enrolment = Enrolment.objects.filter(campaign=offer.campaign_id, teacher=offer.teacher_id).first()
+    return enrolment is not None and enrolment.is_learning
 
 
 def withdraw_offers(*, offers: Iterable[Offer], also_held: bool = False) -> int:

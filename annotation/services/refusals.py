@@ -30,6 +30,14 @@ class OfferNotHeld(Refusal):
         return _("This comparison is no longer with you. Go on with the next one.")
 
 
+class LessonNotSkipped(Refusal):
+    """Somebody who is still learning wants to pass over a lesson."""
+
+    @classmethod
+    def sentence(cls) -> str:
+        return _("Lessons are not skipped. Answer as well as you can, or write to the admins if something is wrong.")
+
+
 class AlreadyLabelled(Refusal):
     """Another answer was already taken for this offer."""
 

@@ -187,7 +187,7 @@ def claim_next(desk: Desk) -> Offer | None:
         offer = claim_offer(campaign=desk.campaign, teacher=desk.teacher, enrolment=desk.enrolment)
         if offer is None or offer.comparison.category not in declined:
             return offer
-        skip_offer(offer=offer, reason=f"opted out of {offer.comparison.category}")
+        skip_offer(offer=offer, reason=f"opted out of {offer.comparison.category}", is_declined=True)
     return None
 
 
@@ -226,7 +226,8 @@ def controls_key(request: HtmxRequest, desk: Desk) -> Hashable:
         return None
     keys = keys_of(desk.user.preferences)
     asked = (desk.campaign.asks_strength, *map(str, desk.campaign.criteria))
-    return get_language(), desk.campaign.code, asked, tuple(keys.values()), "differences" in request.GET
+    is_learning, has_differences = desk.enrolment.is_learning, "differences" in request.GET
+    return get_language(), desk.campaign.code, asked, tuple(keys.values()), is_learning, has_differences
 
 
 def comparison_context(

@@ -61,7 +61,8 @@ def answer_warning(request: HtmxRequest, desk: Desk) -> HttpResponse:
         Teacher.objects.filter(pk=desk.teacher.pk).update(declined_warnings=declined)
         desk.teacher.declined_warnings = declined
         try:
-            skip_offer(offer=offer, reason=f"opted out of {category}")
+            is_warned = category in desk.campaign.content_warnings
+            skip_offer(offer=offer, reason=f"opted out of {category}", is_declined=is_warned)
         except Refusal as refusal:
             desk.notices.append(("warn", str(refusal)))
         desk.notices.append(("quiet", _("You will not be shown this category again.")))

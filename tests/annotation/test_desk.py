@@ -336,6 +336,22 @@ def test_a_skip_keeps_its_reason_and_brings_the_next(desk: Client, campaign: Cam
     assert response.context["offer"] == queued[1]
 
 
+def test_a_lesson_has_no_skip_and_a_posted_one_says_why(
+    desk: Client, campaign: Campaign, teacher: Teacher, queued: list[Offer]
+) -> None:
+    assert url("desk_skip", campaign) in desk.get(url("desk", campaign)).content.decode()
+    Offer.objects.all().delete()
+    Comparison.objects.update(is_tutorial=True)
+    Enrolment.objects.update(stage=Enrolment.Stage.TUTORIAL)
+    page = desk.get(url("desk", campaign))
+    offer = page.context["offer"]
+    assert (offer.arm, url("desk_skip", campaign) in page.content.decode()) == (Offer.Arm.TUTORIAL, False)
+    response = desk.post(url("desk_skip", campaign), {"offer": offer.code}, **HTMX)
+    assert "Lessons are not skipped." in response.content.decode()
+    response = desk.post(url("desk_warning", campaign), {"offer": offer.code, "wish": "decline"}, **HTMX)
+    assert response.context["offer"] == offer, "a category without a warning"
+
+
 def test_undo_brings_the_last_comparison_back_with_what_was_written(desk: Client, campaign: Campaign) -> None:
     offer = desk.get(url("desk", campaign)).context["offer"]
     answer(desk, campaign, offer, "first:3", reason="because")

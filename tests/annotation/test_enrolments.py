@@ -7,7 +7,8 @@ import pytest
 from annotation.models import Campaign, Comparison, Enrolment, GuidelineVersion, Offer, Teacher
 from annotation.services.enrolments import enrol, qualification_score, read_guidelines
 from annotation.services.labels import record_label, undo_label
-from annotation.services.offers import claim_offer, queue_offers
+from annotation.services.offers import claim_offer, queue_offers, skip_offer
+from annotation.services.refusals import LessonNotSkipped
 from tests.annotation.conftest import draft_for
 from tests.conftest import add_conversations
 
@@ -73,6 +74,44 @@ def test_the_qualification_decides(
     assert Enrolment.objects.get().stage == stage
     assert claim_offer(campaign=campaign, teacher=teacher) is None
     assert undo_label(campaign=campaign, teacher=teacher) is None
+
+
+@pytest.mark.parametrize("arm", [Offer.Arm.TUTORIAL, Offer.Arm.GOLD])
+def test_a_lesson_cannot_be_skipped_into_work(
+    campaign: Campaign, teacher: Teacher, enrolment: Enrolment, guidelines: GuidelineVersion, arm: str
+) -> None:
+    add_conversations(campaign, 2)
+    Comparison.objects.update(gold_outcome=1, is_tutorial=arm == Offer.Arm.TUTORIAL)
+    campaign.qualification_size, campaign.qualification_pass = 2, 0.75
+    campaign.save()
+    enrolment.refresh_from_db()
+    read_guidelines(enrolment=enrolment, version=guidelines)
+    offer = claim_offer(campaign=campaign, teacher=teacher)
+    assert offer.arm == arm
+    with pytest.raises(LessonNotSkipped):
+        skip_offer(offer=offer)
+    assert claim_offer(campaign=campaign, teacher=teacher) == offer
+    assert Enrolment.objects.get().is_learning
+
+
+@pytest.mark.parametrize("right", [0, 1])
+def test_declined_gold_counts_as_not_answered(
+    campaign: Campaign, teacher: Teacher, enrolment: Enrolment, guidelines: GuidelineVersion, right: int
+) -> None:
+    add_conversations(campaign, 3)
+    Comparison.objects.update(gold_outcome=1)
+    campaign.qualification_size, campaign.qualification_pass = 3, 0.75
+    campaign.save()
+    enrolment.refresh_from_db()
+    read_guidelines(enrolment=enrolment, version=guidelines)
+    for number in range(3):
+        offer = claim_offer(campaign=campaign, teacher=teacher)
+        if number < right:
+            answer_right(offer)
+        else:
+            skip_offer(offer=offer, is_declined=True)
+    assert claim_offer(campaign=campaign, teacher=teacher) is None
+    assert Enrolment.objects.get().stage == Enrolment.Stage.FAILED
 
 
 def test_gold_comes_among_the_work_at_its_share_is_paid_and_stays_on_reload(
