@@ -28,7 +28,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('status', models.CharField(choices=[('active', 'Active'), ('suspended', 'Suspended'), ('departed', 'Departed')], default='active', max_length=16)),
-                ('cost_per_label', models.DecimalField(blank=True, decimal_places=4, max_digits=8, null=True)),
+                ('cost_per_label', models.DecimalField(blank=True, decimal_places=4, max_digits=8, null=True, validators=[django.core.validators.MinValueValidator(0)])),
                 ('capacity', models.PositiveIntegerField(blank=True, null=True)),
                 ('label_count', models.PositiveIntegerField(default=0)),
                 ('day', models.DateField(blank=True, null=True)),
@@ -258,8 +258,8 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('name', models.CharField(max_length=120, unique=True)),
-                ('pay_per_label', models.DecimalField(decimal_places=4, default=0, max_digits=8)),
-                ('pay_per_hour', models.DecimalField(decimal_places=2, default=0, max_digits=8)),
+                ('pay_per_label', models.DecimalField(decimal_places=4, default=0, max_digits=8, validators=[django.core.validators.MinValueValidator(0)])),
+                ('pay_per_hour', models.DecimalField(decimal_places=2, default=0, max_digits=8, validators=[django.core.validators.MinValueValidator(0)])),
                 ('currency', models.CharField(default='EUR', max_length=3)),
                 ('daily_limit', models.PositiveIntegerField(blank=True, null=True)),
                 ('languages', models.JSONField(blank=True, default=list)),
@@ -356,6 +356,7 @@ class Migration(migrations.Migration):
                 ('told_at', models.DateTimeField(blank=True, null=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('withdrawn_at', models.DateTimeField(blank=True, null=True)),
+                ('withdrawal', models.CharField(blank=True, max_length=16)),
                 ('user', models.OneToOneField(blank=True, null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='teacher', to=settings.AUTH_USER_MODEL)),
             ],
         ),
@@ -581,6 +582,14 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='membership',
             constraint=models.UniqueConstraint(fields=('pool', 'teacher'), name='membership_once'),
+        ),
+        migrations.AddConstraint(
+            model_name='membership',
+            constraint=models.CheckConstraint(condition=models.Q(('cost_per_label__isnull', True), ('cost_per_label__gte', 0), _connector='OR'), name='membership_cost_not_negative'),
+        ),
+        migrations.AddConstraint(
+            model_name='pool',
+            constraint=models.CheckConstraint(condition=models.Q(('pay_per_label__gte', 0), ('pay_per_hour__gte', 0)), name='pool_pay_not_negative'),
         ),
         migrations.AddIndex(
             model_name='ledgerentry',

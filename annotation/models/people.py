@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.contrib.auth.models import AbstractUser
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
 from django.utils import timezone
@@ -62,6 +63,8 @@ class Teacher(models.Model):
     """When the last letter was written that told of work."""
     created_at = models.DateTimeField(auto_now_add=True)
     withdrawn_at = models.DateTimeField(null=True, blank=True)
+    withdrawal = models.CharField(max_length=16, blank=True)
+    """What is to become of the labels, remove or anonymise, while a withdrawal is under way; empty when it is done."""
 
     class Meta:
         indexes = [models.Index(fields=["last_seen"])]
@@ -74,8 +77,8 @@ class Pool(models.Model):
     """People who share terms."""
 
     name = models.CharField(max_length=120, unique=True)
-    pay_per_label = models.DecimalField(max_digits=8, decimal_places=4, default=0)
-    pay_per_hour = models.DecimalField(max_digits=8, decimal_places=2, default=0)
+    pay_per_label = models.DecimalField(max_digits=8, decimal_places=4, default=0, validators=[MinValueValidator(0)])
+    pay_per_hour = models.DecimalField(max_digits=8, decimal_places=2, default=0, validators=[MinValueValidator(0)])
     currency = models.CharField(max_length=3, default="EUR")
     daily_limit = models.PositiveIntegerField(null=True, blank=True)
     """Labels a teacher may give in a day; null is no limit."""
@@ -88,6 +91,13 @@ class Pool(models.Model):
     """Where an external panel wants its participant sent at the end."""
     created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(pay_per_label__gte=0) & Q(pay_per_hour__gte=0), name="pool_pay_not_negative"
+            )
+        ]
 
     def __str__(self) -> str:
         return self.name
@@ -104,7 +114,9 @@ class Membership(models.Model):
     pool = models.ForeignKey(Pool, on_delete=models.CASCADE, related_name="memberships")
     teacher = models.ForeignKey(Teacher, on_delete=models.CASCADE, related_name="memberships")
     status = models.CharField(max_length=16, choices=Status, default=Status.ACTIVE)
-    cost_per_label = models.DecimalField(max_digits=8, decimal_places=4, null=True, blank=True)
+    cost_per_label = models.DecimalField(
+        max_digits=8, decimal_places=4, null=True, blank=True, validators=[MinValueValidator(0)]
+    )
     """What a label of this teacher costs, if other than the pool's pay."""
     capacity = models.PositiveIntegerField(null=True, blank=True)
     """Labels in all that this teacher gives; null is no limit."""
@@ -122,7 +134,12 @@ class Membership(models.Model):
     joined_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["pool", "teacher"], name="membership_once")]
+        constraints = [
+            models.UniqueConstraint(fields=["pool", "teacher"], name="membership_once"),
+            models.CheckConstraint(
+                condition=Q(cost_per_label__isnull=True) | Q(cost_per_label__gte=0), name="membership_cost_not_negative"
+            ),
+        ]
 
 
 class Enrolment(models.Model):

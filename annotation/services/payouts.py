@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
 
-from django.db.models import Sum
+from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
 
 from annotation.models import Campaign, Enrolment, LedgerEntry, Teacher, User
 from annotation.services.budget import FOUR_PLACES
@@ -18,6 +18,14 @@ class Account:
 
     enrolment: Enrolment
     owed: dict[str, Decimal]
+
+
+def earning(campaign: Campaign) -> QuerySet[Enrolment]:
+    """Who earned something in this campaign, by labels or by a bonus alone."""
+    moved = LedgerEntry.objects.filter(
+        campaign=campaign, teacher=OuterRef("teacher"), account=LedgerEntry.Account.TEACHER
+    )
+    return Enrolment.objects.filter(Q(earned__gt=0) | Exists(moved), campaign=campaign).select_related("teacher__user")
 
 
 def read_accounts(campaign: Campaign, enrolments: Iterable[Enrolment]) -> list[Account]:

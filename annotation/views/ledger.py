@@ -8,8 +8,8 @@ from django.http import HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import ngettext
 
-from annotation.models import Campaign, Enrolment, LedgerEntry, Role, Teacher
-from annotation.services.payouts import pay_out_all, read_accounts
+from annotation.models import Campaign, LedgerEntry, Role, Teacher
+from annotation.services.payouts import earning, pay_out_all, read_accounts
 from annotation.services.refusals import Refusal
 from annotation.spreadsheets import answer_csv
 from annotation.views.keyset import newest_first, oldest_first, read_ticked
@@ -24,8 +24,7 @@ CHUNK = 200
 @staff_page("GET", role=Role.Name.ADMIN)
 def campaign_ledger(request: PageRequest, campaign: Campaign) -> HttpResponse:
     """Who is owed what. Only teachers who earned something are listed."""
-    earning = Enrolment.objects.filter(campaign=campaign, earned__gt=0).select_related("teacher__user")
-    page = oldest_first(request, earning, size=ACCOUNTS)
+    page = oldest_first(request, earning(campaign), size=ACCOUNTS)
     context = {"campaign": campaign, "page": page, "accounts": read_accounts(campaign, page.rows)}
     return render(request, "annotation/campaign_ledger.html", context)
 
@@ -81,8 +80,8 @@ def payouts_csv(request: PageRequest, campaign: Campaign) -> StreamingHttpRespon
 
 def _payouts(campaign: Campaign) -> Iterator[tuple[Any, ...]]:
     after = 0
-    earning = Enrolment.objects.filter(campaign=campaign, earned__gt=0).select_related("teacher__user").order_by("pk")
-    while chunk := list(earning.filter(pk__gt=after)[:CHUNK]):
+    paid = earning(campaign).order_by("pk")
+    while chunk := list(paid.filter(pk__gt=after)[:CHUNK]):
         after = chunk[-1].pk
         for account in read_accounts(campaign, chunk):
             one, user = account.enrolment, account.enrolment.teacher.user

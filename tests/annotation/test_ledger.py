@@ -4,6 +4,7 @@ from decimal import Decimal
 from uuid import uuid4
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 
 from annotation.models import Campaign, LedgerEntry, Membership, Offer, Pool, Teacher, User
@@ -87,3 +88,14 @@ def test_a_movement_has_two_accounts_and_moves_something(teacher: Teacher) -> No
     for wrong in ({"amount": -1}, {"amount": 0, "account": "paid"}):
         with pytest.raises(IntegrityError), transaction.atomic():
             LedgerEntry.objects.create(**{**side, **wrong})
+
+
+def test_pay_is_never_less_than_nothing(pool: Pool, teacher: Teacher) -> None:
+    """Tried against the database itself, and by the validators of the forms."""
+    for wrong in ({"pay_per_label": -1}, {"pay_per_hour": -1}):
+        with pytest.raises(IntegrityError), transaction.atomic():
+            Pool.objects.filter(pk=pool.pk).update(**wrong)
+        with pytest.raises(ValidationError):
+            Pool(name="Another", **wrong).full_clean()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Membership.objects.filter(teacher=teacher).update(cost_per_label=-1)

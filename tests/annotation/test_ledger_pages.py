@@ -67,6 +67,19 @@ def test_payouts_as_csv_name_whom_to_pay(admin: Client, campaign: Campaign, earn
     )  # fmt: skip
 
 
+def test_who_only_got_a_bonus_is_listed_and_paid(
+    admin: Client, campaign: Campaign, teacher: Teacher, alice: User
+) -> None:
+    Enrolment.objects.create(campaign=campaign, teacher=teacher, stage="working")
+    where = reverse("campaign_ledger", args=[campaign.code])
+    assert admin.get(where).context["accounts"] == []
+    grant_bonus(campaign=campaign, teacher=teacher, amount=Decimal(5), currency="EUR", user=alice, memo="care")
+    (account,) = admin.get(where).context["accounts"]
+    assert account.owed == {"EUR": Decimal(5)}
+    (row,) = rows_of(admin.get(reverse("payouts_csv", args=[campaign.code])))
+    assert (row["account"], row["owed"]) == ("bob", "5.0000")
+
+
 def test_a_memo_that_is_a_formula_does_not_run(admin: Client, campaign: Campaign, earned: Teacher, alice: User) -> None:
     formula = '=HYPERLINK("http://evil.example","x")'
     grant_bonus(campaign=campaign, teacher=earned, amount=Decimal(1), currency="EUR", user=alice, memo=formula)
