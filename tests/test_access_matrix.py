@@ -66,7 +66,10 @@ G, P, GP = frozenset({"GET"}), frozenset({"POST"}), frozenset({"GET", "POST"})
 
 RULES: dict[str, tuple[frozenset[str], frozenset[str]]] = {
     **dict.fromkeys(("home", "account", "account_data", "campaigns"), (SIGNED_IN, G)),
-    **dict.fromkeys(("account_warnings", "account_languages", "account_news"), (SIGNED_IN, P)),
+    **dict.fromkeys(
+        ("account_warnings", "account_languages", "account_news", "account_zone", "account_time_off", "account_hours"),
+        (SIGNED_IN, P),
+    ),
     "account_withdraw": (TEACHER, GP),
     "terms": (TEACHER, GP),
     # The desk

@@ -1,4 +1,4 @@
-"""A teacher's own choices: time off, working hours, content warnings, and withdrawal from everything."""
+"""A teacher's own choices: time zone, time off, working hours, content warnings, and withdrawal from everything."""
 
 from dataclasses import dataclass
 from datetime import datetime, time
@@ -16,11 +16,30 @@ from annotation.services.audit import record_audit
 from annotation.services.offers import withdraw_offers
 from annotation.services.refusals import Refusal
 from annotation.services.reviews import refer_comparisons
+from annotation.services.terms import today
+from annotation.zones import zone_named
 
 REMOVE = "remove"
 """The labels leave every estimate and every later export."""
 ANONYMISE = "anonymise"
 """The labels stay, under a new pseudonym that leads to nobody."""
+
+
+def set_time_zone(*, user: User, name: str) -> None:
+    """Where the user is. The day that daily limits count moves along: another zone is no second day.
+
+    Raises Refusal for a zone that does not exist.
+    """
+    if zone_named(name) is None:
+        raise Refusal(_("Choose a time zone from the list."))
+    teacher = Teacher.objects.select_related("user").filter(user=user).first()
+    before = today(teacher) if teacher is not None else None
+    User.objects.filter(pk=user.pk).update(time_zone=name)
+    user.time_zone = name
+    if teacher is not None and teacher.user is not None:
+        teacher.user.time_zone = name
+        for rows in (Membership.objects, Enrolment.objects):
+            rows.filter(teacher=teacher, day=before).update(day=today(teacher))
 
 
 def set_time_off(*, teacher: Teacher, until: datetime | None) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import date, datetime, time, timedelta
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from django.db.models import F, Q, QuerySet
 from django.utils import timezone
@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from annotation.languages import codes_of
 from annotation.models import Campaign, Enrolment, Membership, Teacher
+from annotation.zones import zone_named
 
 PRESENCE = timedelta(minutes=3)
 """How long after the last sign of life a person counts as present. The desk writes one at most every half minute."""
@@ -17,11 +18,8 @@ HEARTBEAT = timedelta(seconds=30)
 
 
 def zone_of(teacher: Teacher) -> ZoneInfo:
-    name = teacher.user.time_zone if teacher.user is not None else "UTC"
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError):
-        return ZoneInfo("UTC")
+    found = zone_named(teacher.user.time_zone) if teacher.user is not None else None
+    return found or ZoneInfo("UTC")
 
 
 def today(teacher: Teacher, *, now: datetime | None = None) -> date:

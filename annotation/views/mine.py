@@ -5,6 +5,7 @@ from typing import Any
 
 from django.contrib.auth.decorators import login_required
 from django.core.serializers.json import DjangoJSONEncoder
+from django.forms import Form
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
@@ -13,9 +14,12 @@ from django.views.decorators.csrf import csrf_exempt
 from django.views.decorators.http import require_GET, require_http_methods
 
 from annotation.access import taught_campaigns
+from annotation.forms.hours import HoursForm, TimeOffForm, ZoneForm
 from annotation.languages import codes_of
 from annotation.models import Adjudication, Enrolment, Label, LedgerEntry, Membership, Message, Offer, Teacher, User
 from annotation.services.news import teacher_of_token, want_news
+from annotation.views.onboarding import set_preference
+from annotation.views.pages import PageRequest
 
 CHUNK = 500
 LABEL_FIELDS = (
@@ -26,22 +30,36 @@ LABEL_FIELDS = (
 
 @login_required
 @require_GET
-def account(request: HttpRequest) -> HttpResponse:
-    teacher = _teacher(request)
+def account(request: PageRequest) -> HttpResponse:
+    return show_account(request)
+
+
+def show_account(request: PageRequest, **forms: Form) -> HttpResponse:
+    """The page of oneself, with a form that could not be taken in place of a fresh one."""
+    teacher = own_teacher(request)
     enrolments = Enrolment.objects.filter(teacher=teacher).select_related("campaign").order_by("-id") if teacher else []
     context = {
         "teacher": teacher,
         "enrolments": enrolments,
         "open_codes": set(taught_campaigns(request.user).values_list("code", flat=True)),
+        "accepted_warnings": request.user.preferences.get("accepted_warnings", []),
+        "is_away": teacher is not None and teacher.away_until is not None and teacher.away_until > timezone.now(),
+        "zone_form": ZoneForm(initial={"time_zone": request.user.time_zone}),
+        "time_off_form": TimeOffForm(),
+        "hours_form": HoursForm(hours=teacher.working_hours if teacher else []),
+        **forms,
     }
     return render(request, "annotation/account.html", context)
 
 
 @login_required
 @require_http_methods(["POST"])
-def allow_warnings(request: HttpRequest) -> HttpResponse:
-    """Take back an opt-out, or an acceptance, of a content warning."""
-    teacher, category = _teacher(request), request.POST.get("category", "")
+def allow_warnings(request: PageRequest) -> HttpResponse:
+    """Take back an opt-out, or an acceptance, of a content warning: it stands before its category again."""
+    teacher, category = own_teacher(request), request.POST.get("category", "")
+    accepted = request.user.preferences.get("accepted_warnings", [])
+    if category in accepted:
+        set_preference(request.user, accepted_warnings=[name for name in accepted if name != category])
     if teacher is not None:
         declined = [name for name in teacher.declined_warnings if name != category]
         Teacher.objects.filter(pk=teacher.pk).update(declined_warnings=declined)
@@ -52,7 +70,7 @@ def allow_warnings(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["POST"])
 def choose_languages(request: HttpRequest) -> HttpResponse:
     """The languages that one reads, as words or codes with commas between; none means all."""
-    teacher = _teacher(request)
+    teacher = own_teacher(request)
     if teacher is not None:
         languages = codes_of(request.POST.get("languages", "")[:500].split(","))
         Teacher.objects.filter(pk=teacher.pk).update(languages=languages)
@@ -63,7 +81,7 @@ def choose_languages(request: HttpRequest) -> HttpResponse:
 @require_http_methods(["POST"])
 def choose_news(request: HttpRequest) -> HttpResponse:
     """Letters when there is work again, on or off. Their links lead to the address that the teacher came by."""
-    teacher = _teacher(request)
+    teacher = own_teacher(request)
     if teacher is not None:
         origin = request.build_absolute_uri("/") if request.POST.get("news") == "on" else ""
         want_news(teacher=teacher, origin=origin, language=get_language() or "")
@@ -87,12 +105,12 @@ def stop_news(request: HttpRequest, news: str) -> HttpResponse:
 def data(request: HttpRequest) -> StreamingHttpResponse:
     """Everything about oneself, streamed, so that years of work come in flat memory."""
     assert isinstance(request.user, User)
-    response = StreamingHttpResponse(_write_data(request.user, _teacher(request)), content_type="application/json")
+    response = StreamingHttpResponse(_write_data(request.user, own_teacher(request)), content_type="application/json")
     response["Content-Disposition"] = 'attachment; filename="my-data.json"'
     return response
 
 
-def _teacher(request: HttpRequest) -> Teacher | None:
+def own_teacher(request: HttpRequest) -> Teacher | None:
     return Teacher.objects.filter(user=request.user).first() if isinstance(request.user, User) else None
 
 

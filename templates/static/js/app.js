@@ -38,3 +38,15 @@ document.addEventListener("submit", (event) => {
     button.setAttribute("aria-pressed", String(button === event.submitter));
   });
 });
+
+// Where a time zone is chosen, the browser knows a likely one.
+document.querySelectorAll("button[data-guess-zone]").forEach((button) => {
+  const select = document.getElementById(button.dataset.guessZone);
+  const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if (select.value === zone || ![...select.options].some((one) => one.value === zone)) return;
+  button.append(` ${zone.replaceAll("_", " ")}`);
+  button.hidden = false;
+  button.addEventListener("click", () => {
+    select.value = zone;
+  });
+});
