@@ -44,7 +44,7 @@ def run_import(job_id: int) -> None:
 
 @shared_task(name="annotation.reconcile", time_limit=60, soft_time_limit=50)
 def reconcile() -> None:
-    """What is owed by the clock: leases that ended, notices, webhooks, letters, imports, model teachers, reviews.
+    """What is owed by the clock: leases, notices, webhooks, letters, imports, model teachers, reviews, withdrawals.
 
     Whatever a lost message or a killed worker left undone is found here again.
     """
@@ -54,6 +54,7 @@ def reconcile() -> None:
     from annotation.services.model_teachers import model_teachers_to_ask
     from annotation.services.notices import watch_campaign
     from annotation.services.offers import lapse_offers
+    from annotation.services.people import withdrawals_to_finish
     from annotation.services.reviews import campaigns_to_fill
     from annotation.services.webhooks import due_deliveries
 
@@ -70,6 +71,8 @@ def reconcile() -> None:
         send_letter.delay(letter_id)
     for campaign_id in campaigns_to_fill():
         fill_reviews.delay(campaign_id)
+    for teacher_id in withdrawals_to_finish():
+        finish_withdrawal.delay(teacher_id)
     if cache.add("news-looked-for", 1, timeout=NEWS_EVERY):
         tell_waiting.delay()
 
@@ -88,6 +91,14 @@ def fill_reviews(campaign_id: int) -> None:
     from annotation.services.reviews import fill_reviews as fill_queue
 
     fill_queue(campaign_id)
+
+
+@shared_task(name="annotation.finish_withdrawal", time_limit=3600, soft_time_limit=3590)
+def finish_withdrawal(teacher_id: int) -> None:
+    """Go on with a withdrawal that a crash broke off."""
+    from annotation.services.people import finish_withdrawal as finish
+
+    finish(teacher_id)
 
 
 @shared_task(name="annotation.ask_model", time_limit=1300, soft_time_limit=1290)

@@ -1,7 +1,7 @@
 """A teacher's own choices: time zone, time off, working hours, content warnings, and withdrawal from everything."""
 
 from dataclasses import dataclass
-from datetime import datetime, time
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -23,6 +23,10 @@ REMOVE = "remove"
 """The labels leave every estimate and every later export."""
 ANONYMISE = "anonymise"
 """The labels stay, under a new pseudonym that leads to nobody."""
+LEFT_ALONE = timedelta(minutes=1)
+"""How long the request that began a withdrawal is left alone with it."""
+GIVEN = (Label.State.CURRENT, Label.State.RETRACTED)
+"""Labels that a removal withdraws; an edited one follows the answer that took its place."""
 
 
 def set_time_zone(*, user: User, name: str) -> None:
@@ -128,8 +132,8 @@ def withdraw_teacher(*, teacher: Teacher, how: str, user: User | None) -> Withdr
     """The teacher leaves for good. `remove` withdraws the labels, `anonymise` keeps them under a pseudonym of nobody.
 
     In both the person is let go: account closed, name, address, messages' words and panel identifiers gone. Pay that
-    is owed stays on the books. First the door is shut, then the offers, then campaign by campaign the labels, each in
-    a short transaction; called again after a crash it goes on.
+    is owed stays on the books. First the door is shut and what was asked is stored, then `finish_withdrawal` does it;
+    where a crash comes in between, the beat finishes it.
 
     Returns the effect as it was before.
     """
@@ -137,50 +141,75 @@ def withdraw_teacher(*, teacher: Teacher, how: str, user: User | None) -> Withdr
         raise ValueError(f"{how!r} is no way to withdraw: remove or anonymise.")
     effect = preview_withdrawal(teacher)
     with transaction.atomic():
-        Teacher.objects.filter(pk=teacher.pk, withdrawn_at__isnull=True).update(withdrawn_at=timezone.now())
+        if Teacher.objects.filter(pk=teacher.pk, withdrawn_at__isnull=True).update(
+            withdrawn_at=timezone.now(), withdrawal=how
+        ):
+            details = {"how": how, "labels": effect.labels}
+            record_audit(user=user, verb="withdraw teacher", object=f"teacher {teacher.pk}", details=details)
         Membership.objects.filter(teacher=teacher).update(status=Membership.Status.DEPARTED)
-    withdraw_offers(offers=Offer.objects.filter(teacher=teacher, state__in=Offer.LIVE), also_held=True)
-    if how == REMOVE:
-        for campaign in Campaign.objects.filter(labels__teacher=teacher, labels__state=Label.State.CURRENT).distinct():
-            _withdraw_labels(campaign, teacher)
-    record_audit(
-        user=user,
-        verb="withdraw teacher",
-        object=f"teacher {teacher.pk}",
-        details={"how": how, "labels": effect.labels},
-    )
-    _forget_person(teacher)
+    finish_withdrawal(teacher.pk)
+    teacher.refresh_from_db()
     return effect
+
+
+def withdrawals_to_finish() -> list[int]:
+    """Teachers whose withdrawal stands half done. One that was asked for a moment ago is left to who is at it."""
+    stuck = Teacher.objects.filter(withdrawn_at__lt=timezone.now() - LEFT_ALONE).exclude(withdrawal="")
+    return list(stuck.values_list("pk", flat=True))
+
+
+def finish_withdrawal(teacher_id: int) -> None:
+    """The offers, campaign by campaign the labels, then the person, each in a short transaction.
+
+    Called again, or twice at once, it goes on; where nothing is under way it does nothing.
+    """
+    teacher = Teacher.objects.get(pk=teacher_id)
+    if not teacher.withdrawal:
+        return
+    withdraw_offers(offers=Offer.objects.filter(teacher=teacher, state__in=Offer.LIVE), also_held=True)
+    if teacher.withdrawal == REMOVE:
+        for campaign in Campaign.objects.filter(labels__teacher=teacher, labels__state__in=GIVEN).distinct():
+            _withdraw_labels(campaign, teacher)
+    _forget_person(teacher)
 
 
 @transaction.atomic
 def _withdraw_labels(campaign: Campaign, teacher: Teacher) -> None:
     """Their words go with them: the reason is emptied, and the offer's slot is free for somebody else.
 
-    The money stays spent: the work was done.
+    The money stays spent: the work was done. Locks are taken as everywhere: offers, labels, people, campaign.
     """
     now = timezone.now()
+    answered = Offer.objects.filter(campaign=campaign, teacher=teacher, state=Offer.State.ANSWERED)
+    list(answered.select_for_update().order_by("pk").values_list("pk", flat=True))
+    answered.update(state=Offer.State.WITHDRAWN, closed_at=now)
     labels = Label.objects.filter(campaign=campaign, teacher=teacher)
-    Offer.objects.filter(campaign=campaign, teacher=teacher, state=Offer.State.ANSWERED).update(
-        state=Offer.State.WITHDRAWN, closed_at=now
-    )
     count = labels.filter(state=Label.State.CURRENT).update(state=Label.State.WITHDRAWN, reason="", changed_at=now)
+    labels.filter(state=Label.State.RETRACTED).update(state=Label.State.WITHDRAWN, reason="", changed_at=now)
     labels.exclude(state=Label.State.WITHDRAWN).update(reason="", changed_at=now)
+    Enrolment.objects.filter(campaign=campaign, teacher=teacher).update(label_count=F("label_count") - count)
     refer_comparisons(campaign=campaign, ids=set(labels.values_list("comparison_id", flat=True)))
     Campaign.objects.filter(pk=campaign.pk).update(
         label_count=F("label_count") - count, label_version=F("label_version") + 1
     )
-    Enrolment.objects.filter(campaign=campaign, teacher=teacher).update(label_count=F("label_count") - count)
 
 
 @transaction.atomic
 def _forget_person(teacher: Teacher) -> None:
-    """Nothing that leads from the labels to the person stays."""
+    """Nothing that leads from the labels to the person stays. With it the withdrawal is done."""
     user = teacher.user
-    Teacher.objects.filter(pk=teacher.pk).update(
-        user=None, pseudonym=make_pseudonym(), external={}, endpoint={}, working_hours=[], last_seen=None
-    )
     Message.objects.filter(teacher=teacher).update(text=_("(withdrawn)"))
-    teacher.refresh_from_db()
+    Teacher.objects.filter(pk=teacher.pk).exclude(withdrawal="").update(
+        user=None,
+        pseudonym=make_pseudonym(),
+        external={},
+        endpoint={},
+        working_hours=[],
+        declined_warnings=[],
+        languages=[],
+        last_seen=None,
+        news_origin="",
+        withdrawal="",
+    )
     if user is not None and not user.roles.exists() and not user.is_staff:
         user.delete()

@@ -1,5 +1,6 @@
 """How people come, stay and go: invitations, panels, pools, consent, suspension, withdrawal."""
 
+import contextlib
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -20,6 +21,7 @@ from annotation.models import (
     Teacher,
     User,
 )
+from annotation.services import people
 from annotation.services.invitations import (
     accept_invitation,
     grant_role,
@@ -30,7 +32,7 @@ from annotation.services.invitations import (
     revoke_invitation,
     revoke_role,
 )
-from annotation.services.labels import record_label
+from annotation.services.labels import record_label, undo_label
 from annotation.services.ledger import balance
 from annotation.services.offers import claim_offer, queue_offers
 from annotation.services.panels import admit_participant, completion_link, panel_key, pool_of_key, read_participant
@@ -53,6 +55,7 @@ from annotation.services.terms import (
     reason_to_rest,
     record_presence,
 )
+from annotation.tasks import finish_withdrawal, reconcile
 from tests.annotation.conftest import draft_for
 
 pytestmark = pytest.mark.django_db
@@ -319,6 +322,43 @@ class TestWithdrawal:
         campaign.refresh_from_db()
         assert (label.state, campaign.label_count) == (Label.State.CURRENT, 1)
         assert Teacher.objects.get(pk=teacher.pk).pseudonym != "teacher-bob"
+
+    @pytest.mark.parametrize("how", ["remove", "anonymise"])
+    @pytest.mark.parametrize("broken", ["withdraw_offers", "_withdraw_labels", "_forget_person"])
+    def test_a_crash_in_between_is_finished_by_the_beat(
+        self, how: str, broken: str, alice: User, teacher: Teacher, campaign: Campaign, label: Label,
+        monkeypatch: pytest.MonkeyPatch, sent_tasks: list[tuple[str, tuple[Any, ...]]],
+    ) -> None:  # fmt: skip
+        def crash(*_arguments: Any, **_options: Any) -> None:
+            raise ConnectionError("the database went away")
+
+        with monkeypatch.context() as patch, contextlib.suppress(ConnectionError):
+            patch.setattr(people, broken, crash)
+            withdraw_teacher(teacher=teacher, how=how, user=alice)
+        reconcile()
+        asked = ("annotation.finish_withdrawal", (teacher.pk,))
+        assert asked not in sent_tasks, "whoever began it may still be at it"
+        Teacher.objects.update(withdrawn_at=timezone.now() - timedelta(minutes=2))
+        reconcile()
+        assert (asked in sent_tasks) == (how == "remove" or broken != "_withdraw_labels")
+        for _again in range(2):
+            finish_withdrawal(teacher.pk)
+        label.refresh_from_db()
+        campaign.refresh_from_db()
+        gone = Teacher.objects.get(pk=teacher.pk)
+        assert not Offer.objects.filter(teacher=teacher, state__in=Offer.LIVE).exists()
+        assert (label.state, campaign.label_count) == (("withdrawn", 0) if how == "remove" else ("current", 1))
+        assert (gone.user, gone.withdrawal, gone.pseudonym == "teacher-bob") == (None, "", False)
+        assert not User.objects.filter(username="bob").exists()
+        assert AuditEntry.objects.get(verb="withdraw teacher").details == {"how": how, "labels": 1}
+
+    def test_what_was_taken_back_loses_its_words_too(
+        self, alice: User, teacher: Teacher, campaign: Campaign, label: Label
+    ) -> None:
+        undo_label(campaign=campaign, teacher=teacher)
+        withdraw_teacher(teacher=teacher, how="remove", user=alice)
+        label.refresh_from_db()
+        assert (label.state, label.reason) == (Label.State.WITHDRAWN, "")
 
     def test_twice_is_once(self, alice: User, teacher: Teacher, campaign: Campaign, label: Label) -> None:
         for _again in range(2):
