@@ -100,7 +100,9 @@ class TestHours:
 
 
 class TestZones:
-    def test_times_are_shown_in_the_zone_of_whoever_looks(self, client: Client, alice: User, campaign: Campaign) -> None:
+    def test_times_are_shown_in_the_zone_of_whoever_looks(
+        self, client: Client, alice: User, campaign: Campaign
+    ) -> None:
         entry = AuditEntry.objects.create(campaign=campaign, user=alice, verb="looked", object="x")
         AuditEntry.objects.filter(pk=entry.pk).update(created_at=datetime(2026, 1, 5, 23, 30, tzinfo=UTC))
         client.force_login(alice)
