@@ -23,7 +23,7 @@ from annotation.prepared import PreparedSelect, PreparedUpdate, Slot
 from annotation.services import budget
 from annotation.services.enrolments import advance_enrolment, next_lesson, wants_gold
 from annotation.services.refusals import BudgetSpent, CampaignNotOpen, LessonNotSkipped, OfferNotHeld
-from annotation.services.terms import has_consented, has_room
+from annotation.services.terms import has_consented, labels_left
 
 CLAIM_TRIES = 5
 BATCH = 500
@@ -192,11 +192,20 @@ def claim_offer(*, campaign: Campaign, teacher: Teacher, enrolment: Enrolment | 
             return None  # what is queued or held stays; `terms.unread_terms` says what is to be read first
         if head.state == Offer.State.HELD and head.held_until is not None and head.held_until > timezone.now():
             return head
-        if not has_room(head.membership, teacher=teacher):
+        if not _fits(head, teacher):
             return None
         if _hold(head, lease=campaign.lease_seconds):
             return head
     return None
+
+
+def _fits(head: Offer, teacher: Teacher) -> bool:
+    """Whether the terms leave a label beside those that the teacher is at in other campaigns, under the same terms."""
+    left = None if head.membership is None else labels_left(head.membership, teacher=teacher)
+    if not left:
+        return left is None
+    begun = Offer.objects.filter(membership=head.membership_id, state=Offer.State.HELD, held_until__gt=timezone.now())
+    return begun.exclude(pk=head.pk).count() < left
 
 
 def _head(campaign: Campaign, teacher: Teacher, enrolment: Enrolment | None) -> Offer | None:
@@ -306,7 +315,8 @@ def withdraw_offers(*, offers: Iterable[Offer], also_held: bool = False) -> int:
 
 
 def lapse_offers(*, now: datetime | None = None) -> int:
-    """Free what nobody works on: offers held past their end, and queues of people who went away a lease ago.
+    """Free what nobody works on: offers held past their end, queues of people who went away a lease ago, and what
+    was queued in the moment in which its campaign was closed.
 
     In batches of 500, each its own short transaction; rows that somebody answers at this moment are left to them.
     """
@@ -326,6 +336,13 @@ def lapse_offers(*, now: datetime | None = None) -> int:
         )
         while count := _close_batch(hoarded, state=Offer.State.LAPSED, skip_locked=True):
             lapsed += count
+    shut = (Campaign.State.CLOSED, Campaign.State.ARCHIVED)
+    while _close_batch(
+        Offer.objects.filter(state=Offer.State.QUEUED, campaign__state__in=shut),
+        state=Offer.State.WITHDRAWN,
+        skip_locked=True,
+    ):
+        pass
     return lapsed
 
 

@@ -9,7 +9,8 @@ import pytest
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from annotation.models import Campaign, Comparison, Enrolment, Membership, Offer, Pool, Teacher
+from annotation.models import Campaign, Comparison, Enrolment, Membership, Offer, Pool, Teacher, User
+from annotation.services.campaigns import create_campaign
 from annotation.services.offers import (
     claim_offer,
     lapse_offers,
@@ -184,6 +185,20 @@ class TestClaiming:
             assert held.comparison.conversation.messages
             assert held.comparison.a.messages
 
+    def test_what_is_held_in_another_campaign_counts_against_the_terms(
+        self, campaign: Campaign, teacher: Teacher, queued: list[Offer], pool: Pool, alice: User
+    ) -> None:
+        other = create_campaign(user=alice, name="Another")
+        other.pools.add(pool)
+        Campaign.objects.filter(pk=other.pk).update(state="open")
+        other.refresh_from_db()
+        Membership.objects.filter(teacher=teacher).update(capacity=1)
+        queue_offers(campaign=other, drafts=[draft_for(one, teacher) for one in add_conversations(other, 2)])
+        held = claim_offer(campaign=campaign, teacher=teacher)
+        assert claim_offer(campaign=other, teacher=teacher) is None
+        skip_offer(offer=held)
+        assert claim_offer(campaign=other, teacher=teacher).campaign_id == other.pk
+
 
 class TestClosing:
     def test_a_skip_frees_slot_and_money(
@@ -240,6 +255,13 @@ class TestClosing:
     def test_a_model_teacher_keeps_its_queue(self, campaign: Campaign, teacher: Teacher, queued: list[Offer]) -> None:
         Teacher.objects.update(kind=Teacher.Kind.MODEL)
         assert lapse_offers(now=timezone.now() + timedelta(days=1)) == 0
+
+    def test_what_was_queued_while_the_campaign_closed_is_swept(self, campaign: Campaign, queued: list[Offer]) -> None:
+        Campaign.objects.filter(pk=campaign.pk).update(state="closed")
+        assert lapse_offers() == 0, "nobody hoarded it"
+        assert set(Offer.objects.values_list("state", flat=True)) == {"withdrawn"}
+        campaign.refresh_from_db()
+        assert campaign.reserved == 0
 
 
 class TestConstraints:
