@@ -16,14 +16,14 @@ from django.shortcuts import get_object_or_404, redirect, render
 from activelearning.forms import OutlookForm
 from activelearning.models import Estimate, OfferReason, Plan, WithdrawalEffect
 from activelearning.pictures import PROGRESS, draw_teacher
-from activelearning.portraits import read_agreement, read_portrait, read_portraits
+from activelearning.portraits import read_agreement, read_portrait, read_portraits, teachers_of
 from activelearning.progress import read_features, read_summary, read_work
 from activelearning.reasons import find_offers, read_history, read_runners_up
 from activelearning.services import ask_for_effects, ask_to_replay, campaigns_of, effects_of
 from activelearning.tasks import weigh_withdrawal
 from annotation.models import Campaign, Comparison, Offer, Role
 from annotation.rendering import render_sides
-from annotation.views.keyset import newest_first
+from annotation.views.keyset import newest_first, oldest_first, read_key
 from annotation.views.pages import HtmxRequest, PageRequest, staff_page
 from annotation.views.teachers import find_teacher, may_withdraw
 
@@ -96,9 +96,12 @@ def picture(request: HtmxRequest, campaign: Campaign, name: str, draw: Callable[
 
 @staff_page("GET")
 def teachers(request: HtmxRequest, campaign: Campaign) -> HttpResponse:
+    page = oldest_first(request, teachers_of(campaign))
     context = {
         "campaign": campaign,
-        "portraits": read_portraits(campaign),
+        "page": page,
+        "after": read_key(request, "after"),
+        "portraits": read_portraits(campaign, page.rows),
         "agreement": cache.get_or_set(
             key_of("agreement", campaign, campaign.label_version), lambda: read_agreement(campaign), AGREEMENT_SECONDS
         ),

@@ -83,6 +83,7 @@ def measure(name: str, *, comparisons: int, teachers: int, times: int) -> dict[s
     last = campaign.conversations.order_by("-pk")[5].pk
     first_offer = campaign.offers.order_by("pk")[0].pk
     first_plan = campaign.plans.order_by("pk")[0].pk
+    last_teacher = campaign.offers.order_by("-teacher")[0].teacher_id - 20
     last_review = campaign.reviews.filter(is_waiting=True).order_by("-pk")[5].pk
     conversations = reverse("campaign_conversations", args=here)
     pages = {
@@ -121,6 +122,8 @@ def measure(name: str, *, comparisons: int, teachers: int, times: int) -> dict[s
         "offers, last page": f"{offers}?before={first_offer + 20}",
         "offers of a teacher": f"{offers}?teacher={name}-17",
         "offers, in a state of none": f"{offers}?state=lapsed",
+        "what each teacher tells": (told := reverse("teachers_rationality", args=here)),
+        "what each teacher tells, last page": f"{told}?after={last_teacher}",
         "plans": (plans := reverse("plans", args=here)),
         "plans, last page": f"{plans}?before={first_plan + 20}",
         "runs": reverse("runs", args=here),
@@ -172,11 +175,33 @@ def build(name: str, *, comparisons: int, teachers: int):  # type: ignore[no-unt
 
 
 def add_work(campaign: "Campaign", *, comparisons: int) -> None:
-    """What the rooms above leave: a plan for every ten answers, a run and a label set for every thousand."""
-    from activelearning.models import Plan
+    """What the rooms above leave: rationalities of all teachers, a plan for every ten answers, a run and a label set
+    for every thousand.
+    """
+    from activelearning.models import Estimate, Plan, Projection, TeacherRationality
     from training.algorithms.config import TrainingConfig
     from training.models import LabelSet, Run
 
+    projection = Projection.objects.create(campaign=campaign, requested=8, dimensions=8, kept_variance=1, rows=4)
+    estimate = Estimate.objects.create(
+        campaign=campaign,
+        projection=projection,
+        label_version=0,
+        label_count=0,
+        ridge=1,
+        log_det=1,
+        smallest_eigenvalue=1,
+    )
+    TeacherRationality.objects.bulk_create(
+        [
+            TeacherRationality(
+                campaign=campaign, teacher_id=teacher, category=category, value=1, error=0.1, estimate=estimate
+            )
+            for teacher in campaign.offers.order_by().values_list("teacher", flat=True).distinct()
+            for category in ("coding", "writing")
+        ],
+        batch_size=1000,
+    )
     Plan.objects.bulk_create(
         [Plan(campaign=campaign, strategy="dual", seed=number) for number in range(comparisons // 100 + 60)],
         batch_size=1000,

@@ -30,8 +30,7 @@ class Agreement:
 
 
 def measure_agreement(
-    comparison: Ints,
-    outcome: Floats,
+    counts: Ints,
     *,
     generator: np.random.Generator,
     level_of_measurement: Scale = "nominal",
@@ -39,13 +38,10 @@ def measure_agreement(
 ) -> Agreement:
     """Agreement over one set of labels; one label a teacher and comparison (repeats are judged apart).
 
-    comparison            (n,) int64     which comparison a label is of
-    outcome               (n,) float64   0, 1/2 or 1, in the comparison's own order
+    counts                (u, 3) int64   how many teachers gave each of `VALUES` to each comparison
     level_of_measurement  "nominal": answers agree or not. "ordinal": a tie lies between the two preferences
     intervals             by resampling comparisons, which are the independent units
-    raises                ValueError     an outcome that is none of the three
     """
-    counts = answer_counts(comparison, outcome)  # (u, 3)
     shared = counts[counts.sum(axis=1) >= 2]
     if len(shared) == 0:
         reason = "No comparison has answers of two teachers; raise the overlap limit or the share of control offers."
@@ -55,14 +51,6 @@ def measure_agreement(
         raw=_raw_figure(shared, generator, level),
         comparisons=len(shared),
     )
-
-
-def measure_by_category(
-    comparison: Ints, outcome: Floats, category: Ints, *, categories: int, generator: np.random.Generator
-) -> list[Agreement]:
-    """`measure_agreement` of each category's labels, in the categories' order."""
-    parts = [category == number for number in range(categories)]
-    return [measure_agreement(comparison[part], outcome[part], generator=generator) for part in parts]
 
 
 def measure_consistency(teacher: Ints, first: Floats, again: Floats, *, teachers: int) -> list[Figure]:
@@ -76,15 +64,6 @@ def measure_consistency(teacher: Ints, first: Floats, again: Floats, *, teachers
     counts = np.bincount(teacher, minlength=teachers)
     sums = np.bincount(teacher, weights=same, minlength=teachers)
     return [proportion(float(s), int(c), reason=reason) for s, c in zip(sums, counts, strict=True)]
-
-
-def answer_counts(comparison: Ints, outcome: Floats) -> Ints:
-    """(u, 3) how many teachers gave each answer to each comparison that has any."""
-    if not np.all(np.isin(outcome, VALUES)):
-        raise ValueError("An outcome is 0, 1/2 or 1.")
-    units, unit = np.unique(comparison, return_inverse=True)
-    cell = unit * 3 + np.searchsorted(VALUES, outcome)
-    return np.bincount(cell, minlength=3 * units.size).reshape(units.size, 3).astype(np.int64)
 
 
 def krippendorff_alpha(counts: Ints, *, level_of_measurement: Scale = "nominal") -> float | None:

@@ -242,6 +242,28 @@ def addresses_of(campaign: Campaign, name: str) -> str:
     return reverse(names[name], args=[campaign.code])
 
 
+def test_teachers_are_paged_and_their_labels_stay_in_the_database(
+    campaign: Campaign, comparisons: list[Comparison], pool: Pool, alice: User, sign_in: SignIn
+) -> None:
+    staff = hire(pool, 53)
+    Offer.objects.bulk_create(
+        Offer(campaign=campaign, comparison=comparisons[0], teacher=one, arm="designed", slot=1, state="lapsed")
+        for one in staff
+    )
+    client, address = sign_in(alice), reverse("teachers_rationality", args=[campaign.code])
+    first = client.get(address)
+    assert [row.teacher.pk for row in first.context["portraits"]] == [one.pk for one in staff[:50]]
+    assert f'href="?after={staff[49].pk}"' in first.content.decode()
+    second = client.get(f"{address}?after={staff[49].pk}")
+    assert [row.teacher.pk for row in second.context["portraits"]] == [one.pk for one in staff[50:]]
+    assert f'hx-get="{address}?after={staff[49].pk}"' in second.content.decode(), "the refresh stays on its page"
+    assert 'href="?after=' not in second.content.decode()
+    assert "No teacher has had" not in client.get(f"{address}?after={staff[-1].pk}").content.decode()
+    with CaptureQueriesContext(connection) as asked:
+        assert client.get(reverse("teacher_plot", args=[campaign.code, staff[0].code])).status_code == 404
+    assert not [one for one in asked if "annotation_label" in one["sql"] and str(staff[1].pk) in one["sql"]]
+
+
 def test_offers_and_plans_are_paged_by_key_and_never_counted(
     campaign: Campaign,
     comparisons: list[Comparison],

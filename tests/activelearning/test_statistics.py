@@ -9,7 +9,7 @@ from django.utils import timezone
 from activelearning.arrays import load_pool
 from activelearning.models import ControlScore, Estimate, Projection
 from activelearning.pipeline import embed, known, refit, replan
-from activelearning.portraits import read_agreement, read_portraits
+from activelearning.portraits import OUTCOME, read_agreement, read_portraits
 from activelearning.progress import (
     Measure,
     Question,
@@ -265,7 +265,7 @@ def test_planted_rationalities_are_found_with_honest_intervals(studied: Campaign
     truth = [2.0, 1.0, 0.0, -1.0]
     staff = plant_answers(studied, pool, truth, count=150)
     refit(studied.pk)
-    portraits = {portrait.teacher.pk: portrait for portrait in read_portraits(studied)}
+    portraits = {portrait.teacher.pk: portrait for portrait in read_portraits(studied, staff)}
     sharp, usual, coin, inverted = (portraits[teacher.pk] for teacher in staff)
     assert sharp.cells[0].value > usual.cells[0].value > 0.4
     assert coin.cells[0].is_guess
@@ -292,7 +292,7 @@ def test_a_planted_pull_to_the_first_shown_is_found(studied: Campaign, pool: Poo
         give(studied, comparison, staff[0], float(wants_first != b_first))
         give(studied, comparison, staff[1], float(rng.random() < 0.5))
     refit(studied.pk)
-    portraits = {portrait.teacher.pk: portrait for portrait in read_portraits(studied)}
+    portraits = {portrait.teacher.pk: portrait for portrait in read_portraits(studied, staff)}
     drawn, fair = portraits[staff[0].pk], portraits[staff[1].pk]
     assert drawn.bias is not None
     assert drawn.bias > 0.8
@@ -308,7 +308,7 @@ def test_speed_ties_and_offers_are_counted(campaign: Campaign, pool: Pool) -> No
     Offer.objects.create(
         campaign=campaign, comparison=rows[3], teacher=somebody, arm="designed", slot=1, state="skipped"
     )
-    portrait = read_portraits(campaign)[0]
+    portrait = read_portraits(campaign, [somebody])[0]
     assert portrait.labels == 3
     assert portrait.seconds == 10.0
     assert portrait.tie_share == pytest.approx(2 / 3)
@@ -322,11 +322,73 @@ def test_consistency_is_the_share_of_repeats_with_the_same_answer(campaign: Camp
         give(campaign, comparison, somebody, first)
         give(campaign, comparison, somebody, again, arm="repeat")
         give(campaign, comparison, other, 1.0)
-    portraits = {portrait.teacher.pk: portrait for portrait in read_portraits(campaign)}
+    portraits = {portrait.teacher.pk: portrait for portrait in read_portraits(campaign, [somebody, other])}
     figure = portraits[somebody.pk].consistency
     assert figure is not None
     assert (figure.value, figure.count) == (0.75, 4)
     assert portraits[other.pk].consistency is None
+
+
+def test_an_even_number_of_labels_has_the_middle_of_two_as_its_median_time(campaign: Campaign, pool: Pool) -> None:
+    somebody, other = hire(pool, 2)
+    rows = add_conversations(campaign, 4)
+    for comparison, seconds in zip(rows, [50.0, 2.0, 8.0, 4.0], strict=True):
+        give(campaign, comparison, somebody, 1.0, seconds=seconds)
+    give(campaign, rows[0], other, 1.0, seconds=3.0)
+    assert [portrait.seconds for portrait in read_portraits(campaign, [somebody, other])] == [6.0, 3.0]
+
+
+def test_the_database_says_of_a_label_what_python_says(campaign: Campaign, teacher: Teacher) -> None:
+    rows = iter(add_conversations(campaign, 8))
+    for choice in Label.Choice.values:
+        for b_first in (False, True):
+            label = give(campaign, next(rows), teacher, 0.5)
+            Label.objects.filter(pk=label.pk).update(choice=choice, b_first=b_first)
+    told = [label.told for label in Label.objects.annotate(told=OUTCOME).order_by("id")]
+    assert told == [label.outcome for label in Label.objects.order_by("id")]
+
+
+def test_agreement_with_others_by_hand(campaign: Campaign, pool: Pool) -> None:
+    anna, ben, carl, lone = hire(pool, 4)
+    rows = add_conversations(campaign, 5)
+    for teacher, outcomes in ((anna, [1.0, 1.0, 0.5]), (ben, [1.0, 0.0, 0.5]), (carl, [0.0, 0.0])):
+        for comparison, outcome in zip(rows, outcomes, strict=False):
+            give(campaign, comparison, teacher, outcome)
+    give(campaign, rows[3], anna, 1.0)
+    give(campaign, rows[4], lone, 1.0)
+    give(campaign, rows[0], carl, 1.0, arm="repeat")
+    withdrawn = give(campaign, rows[3], ben, 0.0)
+    Label.objects.filter(pk=withdrawn.pk).update(state="withdrawn")
+    one, two, three, four = read_portraits(campaign, [anna, ben, carl, lone])
+    assert one.agreement is not None
+    assert two.agreement is not None
+    assert three.agreement is not None
+    # Anna: half of the others on the first, none on the second, Ben on the third; the fourth and fifth are hers alone.
+    assert (one.agreement.value, one.agreement.count) == (pytest.approx(0.5), 3)
+    assert (two.agreement.value, two.agreement.count) == (pytest.approx((0.5 + 0.5 + 1) / 3), 3)
+    assert (three.agreement.value, three.agreement.count) == (pytest.approx(0.25), 2)
+    assert four.agreement is None
+
+
+def test_a_planted_agreement_with_others_lies_in_its_interval_and_a_coin_flipper_stands_out(
+    campaign: Campaign, pool: Pool
+) -> None:
+    rng = np.random.default_rng(2)
+    staff = hire(pool, 4)
+    for comparison in add_conversations(campaign, 150):
+        truth = float(rng.random() < 0.5)
+        for teacher in staff[:3]:
+            give(campaign, comparison, teacher, abs(truth - float(rng.random() < 0.1)))
+        give(campaign, comparison, staff[3], float(rng.random() < 0.5))
+    figures = [portrait.agreement for portrait in read_portraits(campaign, staff)]
+    careful = (2 * (0.9**2 + 0.1**2) + 0.5) / 3  # two who err in a tenth of answers, and the coin
+    for figure, truth in zip(figures, [careful] * 3 + [0.5], strict=True):
+        assert figure is not None
+        assert figure.low is not None
+        assert figure.high is not None
+        assert figure.low < truth < figure.high
+        assert figure.count == 150
+    assert figures[3].high < figures[0].low  # type: ignore[union-attr, operator]
 
 
 def test_perfect_agreement_is_one_and_random_answers_are_nought(campaign: Campaign, pool: Pool) -> None:
@@ -406,7 +468,7 @@ def test_nobody_loses_their_queue_on_a_wide_interval(studied: Campaign, pool: Po
         Offer.objects.filter(comparison=int(rows.ids[row]), teacher=newcomer).delete()
         give(studied, by_id[int(rows.ids[row])], newcomer, wrong)
     replan(studied.pk)
-    portrait = next(one for one in read_portraits(studied) if one.teacher == newcomer)
+    portrait = read_portraits(studied, [newcomer])[0]
     assert portrait.cells[0].value < 0.5
     assert not portrait.is_inverted
     assert portrait.offers["queued"] == studied.queue_depth
