@@ -275,6 +275,28 @@ def test_planted_rationalities_are_found_with_honest_intervals(studied: Campaign
     assert all(portrait.labels == 150 and portrait.cells[0].labels == 150 for portrait in portraits.values())
 
 
+def test_answers_to_gold_inform_the_rationality_and_the_key_itself_is_no_label(studied: Campaign, pool: Pool) -> None:
+    staff = plant_answers(studied, pool, [1.5, 1.5], count=60)
+    refit(studied.pk)
+    before = known.latest(studied)
+    assert before is not None
+    rows = load_pool(studied, Projection.objects.get())
+    asked = set(Label.objects.values_list("comparison", flat=True))
+    gap = rows.design @ before.theta
+    fresh = [row for row in np.argsort(-np.abs(gap)).tolist() if int(rows.ids[row]) not in asked][:20]
+    for row in fresh:
+        gold = Comparison.objects.get(pk=int(rows.ids[row]))
+        right = float(gap[row] > 0)
+        Comparison.objects.filter(pk=gold.pk).update(gold_outcome=right)
+        give(studied, gold, staff[0], right, arm="gold")
+        give(studied, gold, staff[1], 1 - right, arm="gold")
+    row = refit(studied.pk)
+    assert row is not None
+    assert row.label_count == 120 + 40
+    right_one, wrong_one = (portrait.cells[0] for portrait in read_portraits(studied, staff))
+    assert right_one.low > wrong_one.high
+
+
 def test_an_inverted_teacher_is_shown_and_not_used(studied: Campaign, pool: Pool) -> None:
     staff = plant_answers(studied, pool, [2.0, 1.5, -1.5], count=120)
     replan(studied.pk)
