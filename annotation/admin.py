@@ -30,7 +30,16 @@ class ReadOnly(admin.ModelAdmin):  # type: ignore[type-arg]
 
 @admin.register(Campaign)
 class CampaignAdmin(ReadOnly):
-    list_display = ("name", "state", "conversation_count", "comparison_count", "label_count", "spent", "budget")
+    list_display = (
+        "name",
+        "state",
+        "conversation_count",
+        "comparison_count",
+        "label_count",
+        "spent",
+        "budget",
+        "currency",
+    )
     search_fields = ("name",)
 
 

@@ -68,7 +68,7 @@ def cast_recorded(campaign: Campaign, *, count: int | None) -> list[Actor]:
 
 
 def _pool(campaign: Campaign) -> Pool:
-    pool = Pool.objects.create(name=f"{campaign.name} {campaign.code.hex[:8]}")
+    pool = Pool.objects.create(name=f"{campaign.name} {campaign.code.hex[:8]}", currency=campaign.currency)
     campaign.pools.add(pool)
     return pool
 

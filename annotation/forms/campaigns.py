@@ -3,6 +3,7 @@
 from typing import Any
 
 from django import forms
+from django.core.validators import RegexValidator
 from django.utils.translation import gettext_lazy as _
 
 from annotation.access import visible_pools
@@ -71,6 +72,18 @@ class PoolsField(forms.ModelMultipleChoiceField):  # type: ignore[type-arg]
         )
 
 
+class CurrencyField(forms.CharField):
+    """A currency by its three letters."""
+
+    default_validators = [RegexValidator(r"^[A-Z]{3}$", _("Write the three letters of the currency, such as EUR."))]
+
+    def __init__(self) -> None:
+        super().__init__(label=_("Currency"), initial="EUR", help_text=_("Three letters, such as EUR."))
+
+    def to_python(self, value: Any) -> str:
+        return str(super().to_python(value)).upper()
+
+
 def offer_pools(form: forms.BaseForm, user: User) -> None:
     field = form.fields["pools"]
     assert isinstance(field, forms.ModelMultipleChoiceField)
@@ -109,6 +122,7 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]
         label=_("Content warnings"), required=False, help_text=_("One “category: warning” a line.")
     )
     pools = PoolsField()
+    currency = CurrencyField()
 
     def __init__(self, *args: Any, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -125,7 +139,7 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]
             "strategy", "rationality_mode", "encoder", "dimensions", "ridge",
             "control_share", "repeat_share", "gold_share", "overlap_limit", "queue_depth",
             "qualification_size", "qualification_pass", "holdout_share",
-            "lease_seconds", "late_policy", "label_target", "budget",
+            "lease_seconds", "late_policy", "label_target", "budget", "currency",
             "reviews_disagreements", "reviews_flags",
         )  # fmt: skip
         widgets = {"description": forms.TextInput, "encoder": forms.TextInput}

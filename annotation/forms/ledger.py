@@ -12,8 +12,4 @@ class BonusForm(forms.Form):
     amount = forms.DecimalField(
         label=_("Amount"), min_value=Decimal("0.0001"), max_digits=10, decimal_places=4, help_text=_("More than 0.")
     )
-    currency = forms.CharField(label=_("Currency"), min_length=3, max_length=3, initial="EUR")
     memo = forms.CharField(label=_("What for"), max_length=255)
-
-    def clean_currency(self) -> str:
-        return str(self.cleaned_data["currency"]).upper()

@@ -4,7 +4,7 @@ from django import forms
 from django.contrib.auth.password_validation import password_validators_help_text_html
 from django.utils.translation import gettext_lazy as _
 
-from annotation.forms.campaigns import LinesField
+from annotation.forms.campaigns import CurrencyField, LinesField
 from annotation.models import Membership, Pool
 
 
@@ -14,6 +14,7 @@ class PoolForm(forms.ModelForm):  # type: ignore[type-arg]
     categories = LinesField(label=_("Categories"), required=False, help_text=_("One a line. Empty: all."))
     languages = LinesField(label=_("Languages"), required=False, help_text=_("One a line."))
 
+    currency = CurrencyField()
     completion_url = forms.URLField(
         label=_("Completion URL of an external panel"),
         required=False,
@@ -33,7 +34,6 @@ class PoolForm(forms.ModelForm):  # type: ignore[type-arg]
             "name": _("Name"),
             "pay_per_label": _("Pay per label"),
             "pay_per_hour": _("Pay per hour"),
-            "currency": _("Currency"),
             "daily_limit": _("Labels a day"),
             "terms": _("Terms"),
         }

@@ -100,6 +100,7 @@ class Migration(migrations.Migration):
                 ('reviews_flags', models.BooleanField(default=False)),
                 ('reviews_due_at', models.DateTimeField(blank=True, null=True)),
                 ('label_target', models.PositiveIntegerField(blank=True, null=True)),
+                ('currency', models.CharField(default='EUR', max_length=3)),
                 ('budget', models.DecimalField(blank=True, decimal_places=4, max_digits=12, null=True)),
                 ('reserved', models.DecimalField(decimal_places=4, default=0, max_digits=12)),
                 ('spent', models.DecimalField(decimal_places=4, default=0, max_digits=12)),

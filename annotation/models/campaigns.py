@@ -73,6 +73,8 @@ class Campaign(models.Model):
     lease_seconds = models.PositiveIntegerField(default=900, validators=[MinValueValidator(5)])
     late_policy = models.CharField(max_length=16, choices=LatePolicy, default=LatePolicy.ACCEPT)
     label_target = models.PositiveIntegerField(null=True, blank=True)
+    currency = models.CharField(max_length=3, default="EUR")
+    """Of budget, promises and spending; every pool that the campaign draws on pays in it."""
     budget = models.DecimalField(max_digits=12, decimal_places=4, null=True, blank=True)
     reserved = models.DecimalField(max_digits=12, decimal_places=4, default=0)
     """Money promised to live offers."""

@@ -4,14 +4,17 @@ Every change is one conditional UPDATE of the campaign's row, and comes last in 
 all teachers, so its lock is kept for no longer than the commit.
 """
 
+from collections.abc import Iterable
 from decimal import Decimal
 
 from django.db.models import DecimalField, F, Q, Value
 from django.db.models.expressions import Combinable
 from django.db.models.functions import Round
+from django.utils.translation import gettext as _
 
-from annotation.models import Campaign, Membership
+from annotation.models import Campaign, Membership, Pool
 from annotation.prepared import Slot
+from annotation.services.refusals import CurrencyMismatch
 
 FOUR_PLACES = Decimal("0.0001")
 
@@ -32,6 +35,16 @@ def _as_value(amount: Decimal | Slot) -> Value:
 def within_budget(amount: Decimal | Slot) -> Q:
     total = Round(F("reserved") + F("spent") + _as_value(amount), precision=4)
     return Q(budget__isnull=True) | Q(budget__gte=total)
+
+
+def check_currency(currency: str, *, pools: Iterable[Pool]) -> None:
+    """Raises CurrencyMismatch where one of the pools pays in another currency."""
+    for pool in pools:
+        if pool.currency != currency:
+            raise CurrencyMismatch(
+                _("The pool %(pool)s pays in %(theirs)s and the campaign in %(ours)s. Choose pools of one currency.")
+                % {"pool": pool.name, "theirs": pool.currency, "ours": currency}
+            )
 
 
 def reserve(campaign_id: int, amount: Decimal) -> bool:

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 
 from annotation.models import Campaign, Comparison, GuidelineVersion, Offer, Pool, Role, User
 from annotation.services.audit import record_audit
+from annotation.services.budget import check_currency
 from annotation.services.offers import urgency, withdraw_offers
 from annotation.services.refusals import Refusal, StateRefused
 from annotation.services.reviews import GRACE
@@ -41,14 +42,26 @@ COPIED = tuple(
 def create_campaign(
     *, user: User, name: str, guidelines: str = "", pools: Iterable[Pool] = (), **settings: Any
 ) -> Campaign:
-    """A draft, with its maker as admin."""
+    """A draft, with its maker as admin. Its currency is that of its pools, unless one is given.
+
+    Raises CurrencyMismatch where the pools pay in several.
+    """
+    chosen = _locked(pools)
+    if chosen:
+        settings.setdefault("currency", chosen[0].currency)
     campaign = Campaign.objects.create(name=name, created_by=user, **settings)
-    campaign.pools.set(pools)
+    check_currency(campaign.currency, pools=chosen)
+    campaign.pools.set(chosen)
     Role.objects.create(campaign=campaign, user=user, name=Role.Name.ADMIN)
     if guidelines.strip():
         GuidelineVersion.objects.create(campaign=campaign, version=1, text=guidelines)
     record_audit(user=user, verb="create campaign", object=name, campaign=campaign)
     return campaign
+
+
+def _locked(pools: Iterable[Pool]) -> list[Pool]:
+    """As they are now, until the transaction ends: `change_terms` waits with another currency."""
+    return list(Pool.objects.select_for_update().filter(pk__in={pool.pk for pool in pools}).order_by("pk"))
 
 
 def open_campaign(*, campaign: Campaign, user: User | None) -> Campaign:
@@ -111,8 +124,14 @@ def change_settings(
     """New settings, with the old ones in the audit trail.
 
     Raises Refusal where the budget would be less than what is spent and promised, or the question would change under
-    labels that were given to another.
+    labels that were given to another, or the currency under money; CurrencyMismatch where a pool pays in another one.
     """
+    money = Campaign.objects.select_for_update().only("currency", "reserved", "spent").get(pk=campaign.pk)
+    currency = settings.get("currency", money.currency)
+    if currency != money.currency and (money.reserved or money.spent):
+        raise Refusal(_("There is money spent or promised already: clone the campaign to pay in another currency."))
+    chosen = _locked(campaign.pools.all() if pools is None else pools)
+    check_currency(currency, pools=chosen)
     changed = {name: value for name, value in settings.items() if getattr(campaign, name) != value}
     if "answer_mode" in changed and campaign.label_count:
         raise Refusal(_("There are labels already: clone the campaign to ask another kind of question."))
@@ -126,7 +145,7 @@ def change_settings(
         raise Refusal(_("The budget is less than what is spent and promised already.")) from error
     if pools is not None:
         before = set(campaign.pools.values_list("name", flat=True))
-        campaign.pools.set(pools)
+        campaign.pools.set(chosen)
         after = set(campaign.pools.values_list("name", flat=True))
         if before != after:
             details["pools"] = [", ".join(sorted(before)), ", ".join(sorted(after))]

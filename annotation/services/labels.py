@@ -193,7 +193,7 @@ def _pay(label: Label, *, offer: Offer, price: Decimal, memo: str = "") -> None:
         amount=abs(price),
         campaign_id=offer.campaign_id,
         teacher_id=offer.teacher_id,
-        currency=offer.membership.pool.currency if offer.membership is not None else "EUR",
+        currency=offer.membership.pool.currency if offer.membership is not None else offer.campaign.currency,
         label_id=label.pk,
         memo=memo,
     )

@@ -93,10 +93,8 @@ def pay_out(
 
 
 @transaction.atomic
-def grant_bonus(
-    *, campaign: Campaign, teacher: Teacher, amount: Decimal, currency: str, user: User, memo: str
-) -> uuid.UUID | None:
-    """Pay beyond labels, from the campaign's budget. Raises BudgetSpent."""
+def grant_bonus(*, campaign: Campaign, teacher: Teacher, amount: Decimal, user: User, memo: str) -> uuid.UUID | None:
+    """Pay beyond labels, from the campaign's budget and in its currency. Raises BudgetSpent."""
     if amount <= 0:
         raise Refusal(_("A bonus is more than nothing."))
     movement = record_movement(
@@ -105,11 +103,13 @@ def grant_bonus(
         amount=amount,
         campaign_id=campaign.pk,
         teacher_id=teacher.pk,
-        currency=currency,
+        currency=campaign.currency,
         memo=memo,
         created_by_id=user.pk,
     )
-    record_audit(user=user, verb="bonus", object=f"{amount} {currency} to {teacher.pseudonym}", campaign=campaign)
+    record_audit(
+        user=user, verb="bonus", object=f"{amount} {campaign.currency} to {teacher.pseudonym}", campaign=campaign
+    )
     if not spend(campaign.pk, amount):
         raise BudgetSpent
     return movement

@@ -58,7 +58,7 @@ def watch_campaign(campaign: Campaign) -> None:
         campaign=campaign,
         kind="budget_near",
         text=_("%(spent)s of the budget of %(budget)s is spent or promised.")
-        % {"spent": campaign.spent + campaign.reserved, "budget": campaign.budget},
+        % {"spent": campaign.spent + campaign.reserved, "budget": f"{campaign.budget} {campaign.currency}"},
     )
     is_near_target = bool(campaign.label_target) and campaign.label_count >= (campaign.label_target or 0) * NEAR
     _tell(

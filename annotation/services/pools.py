@@ -7,7 +7,7 @@ from django.db import transaction
 from django.db.models import F
 from django.utils.translation import gettext as _
 
-from annotation.models import Membership, Offer, Pool, Teacher, User
+from annotation.models import Campaign, Membership, Offer, Pool, Teacher, User
 from annotation.services.audit import record_audit
 from annotation.services.offers import withdraw_offers
 from annotation.services.refusals import NotAllowed, Refusal
@@ -27,8 +27,17 @@ def create_pool(*, user: User | None, name: str, **terms: Any) -> Pool:
 
 @transaction.atomic
 def change_terms(*, pool: Pool, user: User | None, **terms: Any) -> Pool:
-    """New terms. Where they touch pay or wording, members are asked for their consent anew."""
+    """New terms. Where they touch pay or wording, members are asked for their consent anew.
+
+    Raises Refusal where the currency would change under a campaign that draws on the pool.
+    """
     before = Pool.objects.select_for_update().get(pk=pool.pk)
+    drawing = Campaign.objects.filter(pools=before).exclude(currency=terms.get("currency", before.currency)).first()
+    if drawing is not None and terms.get("currency", before.currency) != before.currency:
+        raise Refusal(
+            _("The campaign %(campaign)s draws on this pool and pays in %(currency)s. Make another pool.")
+            % {"campaign": drawing.name, "currency": drawing.currency}
+        )
     changed = {name: value for name, value in terms.items() if str(getattr(before, name)) != str(value)}
     Pool.objects.filter(pk=pool.pk).update(**terms)
     if set(changed) & set(CONSENTED):

@@ -54,6 +54,10 @@ class BudgetSpent(Refusal):
         return _("The campaign's budget does not cover this. Ask its admin to raise the budget.")
 
 
+class CurrencyMismatch(Refusal):
+    """One budget cannot be spent in two currencies. Its sentence names them: see `budget.check_currency`."""
+
+
 class CampaignNotOpen(Refusal):
     """The campaign takes no offers or answers in its present state."""
 

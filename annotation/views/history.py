@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotation.forms.desk import AnswerForm, initial_answer
-from annotation.models import Label, Membership, Offer
+from annotation.models import Label, Offer
 from annotation.services.labels import edit_label
 from annotation.services.refusals import Refusal
 from annotation.tasks import ask_for_replan
@@ -87,15 +87,11 @@ def change(request: HtmxRequest, desk: Desk, label: int) -> HttpResponse:
 @desk_view("GET")
 def summary(request: HtmxRequest, desk: Desk) -> HttpResponse:
     """This session, today and in all: numbers of one's own work only."""
-    membership = (
-        Membership.objects.filter(teacher=desk.teacher, pool__campaigns=desk.campaign).select_related("pool").first()
-    )
     context = {
         "desk": desk,
         "campaign": desk.campaign,
         "session": session_of(desk),
         "agreement": self_agreement(desk),
-        "currency": membership.pool.currency if membership else "EUR",
         "day_count": desk.enrolment.day_count,
     }
     return render(request, "annotation/desk_summary.html", context)

@@ -5,6 +5,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from annotation.models import (
@@ -37,8 +38,10 @@ from annotation.services.campaigns import (
 from annotation.services.copies import clone_campaign
 from annotation.services.deletion import delete_campaign, preview_deletion
 from annotation.services.labels import record_label
+from annotation.services.ledger import grant_bonus
 from annotation.services.offers import claim_offer, queue_offers
-from annotation.services.refusals import Refusal, StateRefused
+from annotation.services.pools import change_terms
+from annotation.services.refusals import CurrencyMismatch, Refusal, StateRefused
 from tests.annotation.conftest import draft_for
 from tests.conftest import add_conversations
 
@@ -50,6 +53,68 @@ def test_a_new_campaign_is_a_draft_that_its_maker_administers(alice: User, pool:
     assert (campaign.state, campaign.overlap_limit) == (Campaign.State.DRAFT, 2)
     assert Role.objects.get(campaign=campaign).user == alice
     assert campaign.guidelines.get().version == 1
+
+
+class TestCurrency:
+    """One budget, one currency: 10 is not 5 euros and 5 yen."""
+
+    @pytest.fixture
+    def yen(self, alice: User) -> Pool:
+        return Pool.objects.create(name="Tokyo", pay_per_label="15", currency="JPY", created_by=alice)
+
+    def test_a_new_campaign_pays_as_its_pools_do(self, alice: User, yen: Pool) -> None:
+        assert create_campaign(user=alice, name="New", pools=[yen]).currency == "JPY"
+        assert create_campaign(user=alice, name="Newer").currency == "EUR"
+
+    def test_pools_of_two_currencies_are_no_campaign(self, alice: User, pool: Pool, yen: Pool) -> None:
+        with pytest.raises(CurrencyMismatch, match="The pool Tokyo pays in JPY and the campaign in EUR"):
+            create_campaign(user=alice, name="New", pools=[pool, yen])
+        assert not Campaign.objects.exists()
+
+    def test_a_pool_of_another_currency_is_not_added(
+        self, alice: User, campaign: Campaign, pool: Pool, yen: Pool
+    ) -> None:
+        for wrong in ({"pools": [pool, yen]}, {"pools": [pool], "currency": "JPY"}, {"currency": "JPY"}):
+            with pytest.raises(CurrencyMismatch):
+                change_settings(campaign=campaign, user=alice, **wrong)
+        assert list(campaign.pools.all()) == [pool]
+        assert change_settings(campaign=campaign, user=alice, pools=[yen], currency="JPY").currency == "JPY"
+        assert list(campaign.pools.all()) == [yen]
+
+    def test_money_that_moved_keeps_its_currency(self, alice: User, campaign: Campaign, yen: Pool) -> None:
+        for moved in ({"spent": 1}, {"reserved": 1, "spent": 0}):
+            Campaign.objects.update(**moved)
+            with pytest.raises(Refusal, match="clone the campaign"):
+                change_settings(campaign=campaign, user=alice, pools=[yen], currency="JPY")
+
+    def test_a_pool_in_use_keeps_its_currency(self, alice: User, campaign: Campaign, pool: Pool, yen: Pool) -> None:
+        with pytest.raises(Refusal, match="Helpful answers draws on this pool and pays in EUR"):
+            change_terms(pool=pool, user=alice, currency="USD")
+        assert change_terms(pool=pool, user=alice, currency="EUR", daily_limit=5).daily_limit == 5
+        assert change_terms(pool=yen, user=alice, currency="USD").currency == "USD"
+
+    def test_a_bonus_is_of_the_budgets_currency(self, alice: User, campaign: Campaign, teacher: Teacher) -> None:
+        Campaign.objects.update(currency="JPY")
+        campaign.refresh_from_db()
+        grant_bonus(campaign=campaign, teacher=teacher, amount=Decimal(500), user=alice, memo="care")
+        assert set(LedgerEntry.objects.values_list("currency", flat=True)) == {"JPY"}
+
+    def test_the_page_says_which_and_refuses_another(
+        self, alice: User, campaign: Campaign, yen: Pool, client: Client
+    ) -> None:
+        client.force_login(alice)
+        Campaign.objects.update(budget=50)
+        assert "/ 50.00 EUR" in client.get(f"/campaigns/{campaign.code}/").content.decode()
+        where = f"/campaigns/{campaign.code}/settings/"
+        form = client.get(where).context["form"]
+        data = {name: value for name, value in form.initial.items() if value not in (None, {}, [])}
+        said = client.post(where, data | {"content_warnings": "", "pools": [yen.pk], "currency": "eur"})
+        assert "The pool Tokyo pays in JPY and the campaign in EUR" in said.content.decode()
+        said = client.post(where, data | {"content_warnings": "", "pools": [yen.pk], "currency": "yens"})
+        assert "three letters" in said.content.decode()
+        client.post(where, data | {"content_warnings": "", "pools": [yen.pk], "currency": "jpy"})
+        campaign.refresh_from_db()
+        assert campaign.currency == "JPY"
 
 
 def test_it_opens_when_nothing_is_missing(alice: User, pool: Pool) -> None:

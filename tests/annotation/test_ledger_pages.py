@@ -82,7 +82,7 @@ def test_who_only_got_a_bonus_is_listed_and_paid(
 
 def test_a_memo_that_is_a_formula_does_not_run(admin: Client, campaign: Campaign, earned: Teacher, alice: User) -> None:
     formula = '=HYPERLINK("http://evil.example","x")'
-    grant_bonus(campaign=campaign, teacher=earned, amount=Decimal(1), currency="EUR", user=alice, memo=formula)
+    grant_bonus(campaign=campaign, teacher=earned, amount=Decimal(1), user=alice, memo=formula)
     rows = rows_of(admin.get(reverse("ledger_csv", args=[campaign.code])))
     assert [row["memo"] for row in rows if row["memo"]] == [f"'{formula}"] * 2
 
