@@ -2,6 +2,7 @@
 
 import time
 from dataclasses import replace
+from uuid import UUID
 
 import numpy as np
 from django.db import transaction
@@ -43,24 +44,37 @@ def replan(campaign_id: int) -> int:
             served = renew_lease(campaign_id=campaign_id, holder=holder)
             if served is None:
                 return offered
-            offered += _plan_once(Campaign.objects.get(pk=campaign_id))
+            offered += _plan_once(Campaign.objects.get(pk=campaign_id), holder)
             if release_lease(campaign_id=campaign_id, holder=holder, served=served):
                 return offered
+    except LeaseLost:
+        return offered
     finally:
         release_lease(campaign_id=campaign_id, holder=holder)
     return offered
 
 
-def _plan_once(campaign: Campaign) -> int:
+class LeaseLost(Exception):
+    """A step took longer than the lease, and another planner has begun: it decides."""
+
+
+def _keep_lease(campaign: Campaign, holder: UUID) -> None:
+    """Before each write, however long what led to it took. Raises LeaseLost."""
+    if renew_lease(campaign_id=campaign.pk, holder=holder) is None:
+        raise LeaseLost
+
+
+def _plan_once(campaign: Campaign, holder: UUID) -> int:
     scene = look(campaign)
-    offered = _fill_queues(scene) if campaign.is_open else 0
+    offered = _fill_queues(scene, holder) if campaign.is_open else 0
     if scene.known is not None:
         measure(campaign, scene.pool, scene.labels, scene.known)
     return offered
 
 
-def _fill_queues(scene: Scene) -> int:
+def _fill_queues(scene: Scene, holder: UUID) -> int:
     started, campaign = time.perf_counter(), scene.campaign
+    _keep_lease(campaign, holder)
     withdrawn = withdraw(scene)
     if withdrawn:
         scene = replace(scene, offers=load_offers(campaign, scene.pool))
@@ -71,6 +85,7 @@ def _fill_queues(scene: Scene) -> int:
     chosen = choose(inputs, scene.pool)
     if not chosen:
         return 0
+    _keep_lease(campaign, holder)
     return _offer(scene, inputs, chosen, withdrawn=withdrawn, started=started)
 
 

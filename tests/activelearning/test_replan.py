@@ -1,13 +1,16 @@
 """The plan: queues filled for who is present, with a reason for every offer."""
 
 from datetime import timedelta
+from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.utils import timezone
 
 from activelearning.arrays import forget
 from activelearning.models import ControlScore, Estimate, OfferReason, Plan, PlanLease, TeacherRationality
-from activelearning.pipeline import embed, refit, replan, replay
+from activelearning.pipeline import embed, refit, replan, replanning, replay
+from activelearning.planning import choose
 from annotation.models import (
     Campaign,
     Comparison,
@@ -275,6 +278,21 @@ def test_a_lease_that_ran_out_is_taken_over(ready: Campaign) -> None:
     lease = PlanLease.objects.get()
     assert lease.holder is None
     assert lease.finished_at is not None
+
+
+def test_a_planner_that_lost_its_lease_while_it_chose_offers_nothing(
+    ready: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = uuid4()
+
+    def choose_slowly(*given: Any) -> Any:
+        PlanLease.objects.update(holder=other, until=timezone.now() + timezone.timedelta(seconds=15))
+        return choose(*given)
+
+    monkeypatch.setattr(replanning, "choose", choose_slowly)
+    assert replan(ready.pk) == 0
+    assert not live_offers(ready)
+    assert PlanLease.objects.get().holder == other, "the other planner keeps it"
 
 
 def test_urgent_comparisons_come_first(ready: Campaign) -> None:
