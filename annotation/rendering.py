@@ -5,6 +5,7 @@ image, form or handler through, whatever the markdown, LaTeX or code said.
 """
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 from string import ascii_uppercase
@@ -12,17 +13,19 @@ from typing import Any
 
 import nh3
 from django.core.cache import caches
-from django.utils.html import escape
+from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 from latex2mathml.converter import convert as latex_to_mathml
 from markdown_it import MarkdownIt
 from markdown_it.common.utils import escapeHtml
 from markdown_it.renderer import RendererHTML
+from markdown_it.rules_block import StateBlock, table
 from markdown_it.rules_core import StateCore
 from markdown_it.rules_inline import StateInline
 from markdown_it.token import Token
-from mdit_py_plugins.amsmath import amsmath_plugin
+from mdit_py_plugins.amsmath import amsmath_block, amsmath_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
+from mdit_py_plugins.dollarmath.index import math_block_dollar
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
@@ -34,8 +37,10 @@ from annotation.models import Conversation, Response
 VERSION = 1
 """Part of the cache's key: raise it when the same text renders differently."""
 KEEP_SECONDS = 24 * 3600
-LONGEST_MARKDOWN = 1_000_000
-"""Characters; a longer text is shown as it is, unformatted."""
+LONGEST_MARKDOWN = 250_000
+"""Characters of a response, about 40,000 words; what is longer is shown as it is, unformatted."""
+MOST_CELLS = 20_000
+"""Of all tables of one text; a table beyond them is shown as it was written."""
 LONGEST_CODE = 40_000
 """Characters of one code block that are highlighted."""
 LONGEST_FORMULA = 2_000
@@ -117,7 +122,17 @@ def render_text(text: str) -> SafeString:
 
 
 def render_messages(messages: Sequence[dict[str, Any]]) -> list[Turn]:
-    return [Turn(role=str(one.get("role", "")), html=render_text(str(one.get("content", "")))) for one in messages]
+    """Formatted, as far as LONGEST_MARKDOWN reaches over all of them; the rest as it is."""
+    turns, left = [], LONGEST_MARKDOWN
+    for one in messages:
+        text = str(one.get("content", ""))
+        left -= len(text)
+        turns.append(Turn(role=str(one.get("role", "")), html=render_text(text) if left >= 0 else show_plainly(text)))
+    return turns
+
+
+def show_plainly(text: str) -> SafeString:
+    return format_html('<pre dir="auto">{}</pre>', text)
 
 
 def render_sides(conversation: Conversation, responses: Sequence[Response]) -> Sides:
@@ -152,7 +167,7 @@ def count_words(messages: Sequence[dict[str, Any]]) -> int:
 
 def _render_markdown(text: str) -> str:
     if len(text) > LONGEST_MARKDOWN:
-        return f'<pre dir="auto">{escape(text)}</pre>'
+        return show_plainly(text)
     return str(MARKDOWN.render(text))
 
 
@@ -163,6 +178,9 @@ def _make_markdown() -> MarkdownIt:
     # `$5 and $10` is money: a formula touches its dollars and no digit follows it.
     markdown.use(dollarmath_plugin, allow_space=False, allow_digits=False, allow_labels=False, double_inline=True)
     markdown.use(amsmath_plugin)
+    markdown.block.ruler.at("math_block", _read_dollar_block)
+    markdown.block.ruler.at("amsmath", _read_amsmath, {"alt": ["paragraph", "reference", "blockquote", "list"]})
+    markdown.block.ruler.at("table", _read_table, {"alt": ["paragraph", "reference"]})
     markdown.inline.ruler.before("escape", "bracket_math", _read_bracket_math)
     markdown.core.ruler.push("fit_into_page", _fit_into_page)
     for name in ("math_inline", "math_inline_double", "math_block", "amsmath"):
@@ -188,6 +206,49 @@ def _read_bracket_math(state: StateInline, silent: bool) -> bool:
         token.content = content
     state.pos = end + 2
     return True
+
+
+def _read_dollar_block(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """$$ … $$. Every opening would walk to the end of the text; it walks to the line that closes it, if any does."""
+    closing = _next_line(state, "$$", start + 1)
+    return DOLLAR_BLOCK(state, start, min(end, start + 1 if closing is None else closing + 1), silent)
+
+
+def _read_amsmath(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    r"""\begin{align} … \end{align}; as above."""
+    first = state.src[state.bMarks[start] + state.tShift[start] : state.eMarks[start]]
+    if not first.startswith("\\begin{"):
+        return False
+    closing = _next_line(state, "\\end" + first[6 : first.find("}") + 1], start)
+    return closing is not None and amsmath_block(state, start, min(end, closing + 1), silent)
+
+
+def _read_table(state: StateBlock, start: int, end: int, silent: bool) -> bool:
+    """A table of as many cells as are left. Rows of one character would be filled up to the width of the head: 5 kB
+    would become megabytes."""
+    if start + 2 > end:
+        return False
+    columns = state.src[state.bMarks[start + 1] : state.eMarks[start + 1]].strip("| \t>").count("|") + 1
+    blank = _next_line(state, "", start)
+    left = state.env.get("cells", MOST_CELLS)
+    if columns * (min(end, end if blank is None else blank) - start) > left or not table(state, start, end, silent):
+        return False
+    if not silent:
+        state.env["cells"] = left - columns * (state.line - start)
+    return True
+
+
+def _next_line(state: StateBlock, closing: str, start: int) -> int | None:
+    """The first line from start on that ends with `closing`, or that is blank for "". A text's lines are looked
+    through once for each."""
+    if closing not in state.env:
+        lines = [
+            state.src[before:after].rstrip() for before, after in zip([0, *state.eMarks], state.eMarks, strict=False)
+        ]
+        state.env[closing] = [at for at, line in enumerate(lines) if (line.endswith(closing) if closing else not line)]
+    found: list[int] = state.env[closing]
+    place = bisect_left(found, start)
+    return found[place] if place < len(found) else None
 
 
 def _fit_into_page(state: StateCore) -> None:
@@ -265,4 +326,5 @@ def _clean(html: str) -> str:
 
 
 CODE = HtmlFormatter(nowrap=True)
+DOLLAR_BLOCK = math_block_dollar(allow_labels=False, allow_blank_lines=True)
 MARKDOWN = _make_markdown()

@@ -1,13 +1,24 @@
 """Texts become HTML that looks right and does nothing."""
 
 import re
+import sys
 import time
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from annotation.differences import mark_differences, mark_words
 from annotation.models import Conversation, Response
-from annotation.rendering import count_shared, render_sides, render_text
+from annotation.rendering import (
+    LONGEST_MARKDOWN,
+    MARKDOWN,
+    MOST_CELLS,
+    count_shared,
+    render_messages,
+    render_sides,
+    render_text,
+)
 
 ATTACKS = [
     "<script>alert(1)</script>",
@@ -144,13 +155,73 @@ def test_hostile_texts_do_not_take_forever(hostile: str) -> None:
     assert time.process_time() - start < 20  # what backtracks takes hours
 
 
+def count_steps(text: str) -> int:
+    """Lines of the markdown readers' own code that run."""
+    steps = 0
+
+    def trace(frame: FrameType, event: str, _arg: object) -> Any:
+        nonlocal steps
+        steps += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        MARKDOWN.render(text)
+    finally:
+        sys.settrace(before)
+    return steps
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("\\begin{align}a\n\n", "\\begin{align}a\n", "- \\begin{align}\n", "> \\begin{align}\n\n"),
+        *("\\begin{align}x\\end{gather}\n\n", "\\begin{align}x\\end{align} y\n\n", "$$a\n\n", "- $$\n", "> $$a\n\n"),
+        *("[", "[a](", "![", "*a **b ", "**a_b", "`a", "$a ", "~~a", "<a", "&a", ">- ", "- a\n", "> a\n", "a|b\n-|-\n"),
+    ],
+)
+def test_four_times_the_text_takes_four_times_the_work(piece: str) -> None:
+    short, long = (count_steps(piece * (size // len(piece))) for size in (600, 2_400))
+    assert long < 7 * short  # sixteen times, where each opening walks to the end of the text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "|a" * 800 + "|\n" + "|-" * 800 + "|\n" + "|\n" * 80,
+        ("|a" * 50 + "|\n" + "|-" * 50 + "|\n" + "a\n" * 50 + "\n") * 15,
+    ],
+)
+def test_few_bytes_of_a_table_never_become_megabytes(text: str) -> None:
+    html = render_text(text)
+    assert html.count("<td") + html.count("<th") <= MOST_CELLS
+    assert len(html) < 1_000_000
+
+
+def test_a_table_of_many_rows_is_a_table_and_one_beyond_all_measure_is_text() -> None:
+    head = "| a | b | c | d |\n|---|---|---|---|\n"
+    assert render_text(head + "| 1 | 2 | 3 | 4 |\n" * 4_000).count("<tr") == 4_001
+    beyond = render_text(head + "| 1 | 2 | 3 | 4 |\n" * 6_000)
+    assert "<table" not in beyond
+    assert beyond.count("| 1 | 2 | 3 | 4 |") == 6_000
+
+
+def test_a_response_is_formatted_as_far_as_it_may_be_long() -> None:
+    message = {"role": "user", "content": "**word** " * (LONGEST_MARKDOWN // 30)}
+    htmls = [turn.html for turn in render_messages([message] * 5)]
+    assert ["<strong>" in html for html in htmls] == [True, True, True, False, False]
+    assert htmls[4].startswith('<pre dir="auto">**word** ')
+
+
 def test_twenty_thousand_words_are_quick() -> None:
     text = "\n\n".join(
         f"Paragraph {number} with **bold** words and `code`, " + "more words " * 20 for number in range(430)
     )
     assert len(text.split()) > 20_000
     start = time.process_time()
-    render_text(text)
+    html = render_text(text)
+    assert html.count("<strong>bold</strong>") == 430
     assert time.process_time() - start < 10  # a quadratic renderer takes minutes
 
 
