@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,18 @@ import pytest
 from annotation.models import Campaign, Label, Teacher, User
 from tests.conftest import add_conversations
 from tests.training.conftest import answer
-from training.datasets.frozen import BrokenLabelSet, canonical, erase_withdrawn, freeze, line_of, read_lines
+from training.datasets import frozen
+from training.datasets.frozen import (
+    BrokenLabelSet,
+    Line,
+    canonical,
+    erase_withdrawn,
+    freeze,
+    line_of,
+    lines_of,
+    pack_left,
+    read_lines,
+)
 from training.models import LabelSet
 
 
@@ -104,6 +116,39 @@ def test_a_label_withdrawn_before_the_freeze_leaves_no_tombstone(labelled: Campa
     assert label_set.label_count == 119
     assert erase_withdrawn(label_set) == 0
     assert label_set.tombstones == []
+
+
+def test_a_label_withdrawn_while_it_is_being_frozen_is_erased(
+    labelled: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, gone = Label.objects.order_by("id")[:2]
+    Label.objects.filter(pk=first.pk).update(state=Label.State.WITHDRAWN)
+
+    def withdraw_after_reading(campaign: Campaign) -> Iterator[Line]:
+        yield from lines_of(campaign)
+        Label.objects.filter(pk=gone.pk).update(state=Label.State.WITHDRAWN)
+
+    monkeypatch.setattr(frozen, "lines_of", withdraw_after_reading)
+    label_set = freeze(labelled)
+    assert (label_set.label_count, label_set.withdrawn_seen) == (119, 1)
+    assert erase_withdrawn(label_set) == 1
+    assert label_set.tombstones == [gone.pk]
+
+
+def test_a_download_holds_no_withdrawn_label_before_it_is_erased(labelled: Campaign) -> None:
+    label_set = freeze(labelled)
+    with label_set.file.open("rb") as packed:
+        assert gzip.decompress(b"".join(pack_left(label_set))) == gzip.decompress(packed.read())
+    gone = Label.objects.order_by("id")[3]
+    Label.objects.filter(pk=gone.pk).update(state=Label.State.WITHDRAWN)
+    lines = gzip.decompress(b"".join(pack_left(label_set))).splitlines(keepends=True)
+    found = [json.loads(line) for line in lines]
+    assert [set(line) for line in found if line["id"] == gone.pk] == [{"id", "erased"}]
+    digest = hashlib.sha256()
+    for line, written in zip(found, lines, strict=True):
+        erased = line.get("erased")
+        digest.update(bytes.fromhex(erased) if erased else hashlib.sha256(written).digest())
+    assert digest.hexdigest() == label_set.digest
 
 
 @pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])

@@ -1,5 +1,6 @@
 """The researcher's pages: each works, refuses the wrong verb, and hides from strangers."""
 
+import gzip
 import io
 import zipfile
 from pathlib import Path
@@ -310,6 +311,15 @@ def test_downloads_stream_with_a_generated_name(
     assert frozen.streaming
     assert live["Content-Disposition"] == f'attachment; filename="{kind}.{format}"'
     assert b"".join(live.streaming_content) == b"".join(frozen.streaming_content)
+
+
+def test_the_frozen_lines_are_downloaded_less_what_was_withdrawn(rosa_signed_in: Client, labelled: Campaign) -> None:
+    label_set = freeze(labelled)
+    Label.objects.filter(pk=Label.objects.order_by("id")[3].pk).update(state=Label.State.WITHDRAWN)
+    found = rosa_signed_in.get(reverse("download_label_set", args=[labelled.code, label_set.pk]))
+    name = f'attachment; filename="label-set-{label_set.short_digest}.jsonl.gz"'
+    assert (found["Content-Type"], found["Content-Disposition"]) == ("application/gzip", name)
+    assert gzip.decompress(b"".join(found.streaming_content)).count(b'"erased":') == 1
 
 
 def test_no_export_knows_a_name_of_a_person(rosa_signed_in: Client, labelled: Campaign, bob: User) -> None:

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import json
 import tempfile
+import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
@@ -102,6 +103,8 @@ def freeze(campaign: Campaign, *, user: User | None = None) -> LabelSet:
     """The campaign's current labels as a label set; labels that were frozen before give the row of that time."""
     digest, count, last = hashlib.sha256(), 0, 0
     tally = _Tally()
+    # Before the lines are read: what is withdrawn while they are read counts as not yet seen, and is erased.
+    gone = list(withdrawn_labels(campaign).values_list("id", flat=True))
     with tempfile.TemporaryFile() as draft:
         with _packed(draft) as packed:
             for line in lines_of(campaign):
@@ -124,7 +127,7 @@ def freeze(campaign: Campaign, *, user: User | None = None) -> LabelSet:
                 label_count=count,
                 last_label=last,
                 summary=tally.summary(),
-                withdrawn_seen=withdrawn_labels(campaign, last).count(),
+                withdrawn_seen=sum(pk <= last for pk in gone),
                 created_by=user,
             )
     except IntegrityError:  # somebody froze the same labels a moment ago
@@ -156,27 +159,44 @@ def read_lines(label_set: LabelSet, *, with_erased: bool = False) -> Iterator[Li
         raise BrokenLabelSet(f"The file of label set {label_set.short_digest} is not what was frozen.")
 
 
-def withdrawn_labels(campaign: Campaign, last: int) -> QuerySet[Label]:
+def withdrawn_labels(campaign: Campaign, last: int | None = None) -> QuerySet[Label]:
     """Labels that their teachers took back, with the earlier answers that they had replaced: those were frozen too."""
     gone = Label.objects.filter(campaign=campaign, state=Label.State.WITHDRAWN)
-    return Label.objects.filter(campaign=campaign, teacher__in=gone.values("teacher"), id__lte=last).exclude(
+    found = Label.objects.filter(campaign=campaign, teacher__in=gone.values("teacher")).exclude(
         state=Label.State.CURRENT
     )
+    return found if last is None else found.filter(id__lte=last)
+
+
+def left_lines(label_set: LabelSet) -> Iterator[Line]:
+    """The lines as they are to stand: for each label that was withdrawn its id and what its line's sha256 was."""
+    withdrawn = set(withdrawn_labels(label_set.campaign, label_set.last_label).values_list("id", flat=True))
+    for line in read_lines(label_set, with_erased=True):
+        if "erased" not in line and line["id"] in withdrawn:
+            line = {"id": line["id"], "erased": hashlib.sha256(canonical(line)).hexdigest()}
+        yield line
+
+
+def pack_left(label_set: LabelSet) -> Iterator[bytes]:
+    """A label set's file for a download, gzip: without what was withdrawn, even where the file is not yet erased."""
+    packer = zlib.compressobj(level=6, wbits=31)  # 31 is gzip's frame
+    for line in left_lines(label_set):
+        if piece := packer.compress(canonical(line)):
+            yield piece
+    yield packer.flush()
 
 
 def erase_withdrawn(label_set: LabelSet) -> int:
     """Erase from the file the labels that their teachers withdrew since the freeze. Returns how many were erased."""
-    withdrawn = set(withdrawn_labels(label_set.campaign, label_set.last_label).values_list("id", flat=True))
-    seen, erased = len(withdrawn), set(label_set.tombstones)
+    seen = withdrawn_labels(label_set.campaign, label_set.last_label).count()
     if seen == label_set.withdrawn_seen:
         return 0
-    before = len(erased)
+    before, erased = len(label_set.tombstones), set(label_set.tombstones)
     with tempfile.TemporaryFile() as draft:
         with _packed(draft) as packed:
-            for line in read_lines(label_set, with_erased=True):
-                if "erased" not in line and line["id"] in withdrawn:
+            for line in left_lines(label_set):
+                if "erased" in line:
                     erased.add(line["id"])
-                    line = {"id": line["id"], "erased": hashlib.sha256(canonical(line)).hexdigest()}
                 packed.write(canonical(line))
         if len(erased) > before:
             draft.seek(0)

@@ -3,15 +3,14 @@
 from typing import Any
 
 from django.contrib import messages
-from django.core.files.storage import default_storage
-from django.http import FileResponse, Http404, HttpResponse, StreamingHttpResponse
+from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 
 from annotation.models import Campaign
 from annotation.views.keyset import newest_first
 from training.datasets.exports import ROWS, WRITERS, export, rationalities_of
-from training.datasets.frozen import freeze, lines_of, read_lines
+from training.datasets.frozen import freeze, lines_of, pack_left, read_lines
 from training.models import LabelSet
 from training.tasks import ask_for_freeze
 from training.views.pages import PageRequest, research_page
@@ -21,6 +20,7 @@ TYPES = {
     "jsonl": "application/x-ndjson",
     "parquet": "application/vnd.apache.parquet",
     "csv": "text/csv; charset=utf-8",
+    "gzip": "application/gzip",
 }
 PAGE = 25
 
@@ -66,12 +66,10 @@ def export_label_set(
 
 
 @research_page("GET")
-def download_label_set(request: PageRequest, campaign: Campaign, label_set: int) -> FileResponse:
-    """The frozen lines themselves: what the digest was computed over."""
+def download_label_set(request: PageRequest, campaign: Campaign, label_set: int) -> StreamingHttpResponse:
+    """The frozen lines themselves: what the digest was computed over, less what was withdrawn since."""
     row = get_object_or_404(LabelSet, campaign=campaign, pk=label_set)
-    return FileResponse(
-        default_storage.open(str(row.file.name)), as_attachment=True, filename=f"label-set-{row.short_digest}.jsonl.gz"
-    )
+    return download(pack_left(row), name=f"label-set-{row.short_digest}.jsonl.gz", format="gzip")
 
 
 def check(kind: str, format: str) -> None:
