@@ -14,7 +14,7 @@ from annotation.formats.json_arrays import CHUNK_BYTES, read_array
 from annotation.formats.limits import DEFAULT_LIMITS, Limits, check_depth, kind_of
 from annotation.formats.types import BadRow, Refused, Row, UnreadableSource
 
-PARQUET_BATCH_ROWS = 256
+PARQUET_BATCH_ROWS = 64
 GZIP_MAGIC = b"\x1f\x8b"
 PARQUET_MAGIC = b"PAR1"
 OTHER_MAGIC = {b"PK\x03\x04": "a zip archive", b"(\xb5/\xfd": "compressed with zstd", b"BZh": "compressed with bzip2"}
@@ -30,7 +30,7 @@ def read_rows(file: IO[bytes], *, limits: Limits = DEFAULT_LIMITS) -> Iterator[R
     magic = file.read(4)
     file.seek(0)
     if magic == PARQUET_MAGIC:
-        return checked_rows(read_parquet(file), limits=limits)
+        return checked_rows(read_parquet(file, limits=limits), limits=limits)
     for other, name in OTHER_MAGIC.items():
         if magic.startswith(other):
             raise UnreadableSource(f"The file is {name}. Give JSON lines (plain or .gz), JSON or Parquet.")
@@ -82,19 +82,74 @@ def checked_rows(values: Iterable[tuple[int, object]], *, limits: Limits) -> Ite
                 yield BadRow(line, str(error))
 
 
-def read_parquet(file: IO[bytes]) -> Iterator[tuple[int, object]]:
+def read_parquet(file: IO[bytes], *, limits: Limits) -> Iterator[tuple[int, object]]:
+    """A text that repeats is written once in the file and stays once in a batch (`read_dictionary`), so that some
+    hundred bytes do not become gigabytes; each row is weighed before it is written out."""
     from pyarrow import parquet
     from pyarrow.lib import ArrowException
 
     open_parquet: Any = parquet.ParquetFile  # untyped
-    line = 0
+    line, left = 0, limits.source_bytes
     try:
-        for batch in open_parquet(file, pre_buffer=False).iter_batches(batch_size=PARQUET_BATCH_ROWS):
-            for fields in batch.to_pylist():
-                line += 1
-                yield line, fields
+        texts = text_columns(open_parquet(file, pre_buffer=False).schema)
+        source = open_parquet(file, pre_buffer=False, read_dictionary=texts)
+        for batch in batches_of(source):
+            # A batch that is no longer than one row may be is written out whole, twenty times as fast as row by row.
+            whole = weigh_rows(batch) <= limits.line_bytes
+            for part in [batch] if whole else [batch.slice(place, 1) for place in range(batch.num_rows)]:
+                size = weigh_rows(part)
+                if size > limits.line_bytes:
+                    line += 1
+                    yield line, BadRow(line, f"the row is longer than {limits.line_bytes:,} bytes: shorten its texts")
+                    continue
+                left -= size
+                if left < 0:
+                    raise too_large()
+                for fields in part.to_pylist():
+                    line += 1
+                    yield line, fields
     except (ArrowException, OSError) as error:
         raise UnreadableSource(f"The Parquet file cannot be read after row {line}: {error}") from error
+
+
+def batches_of(source: Any) -> Iterator[Any]:
+    """Group by group: a batch over two of them would have two dictionaries, which Arrow cannot nest."""
+    for group in range(source.num_row_groups):
+        yield from source.iter_batches(batch_size=PARQUET_BATCH_ROWS, row_groups=[group])
+
+
+def text_columns(schema: Any) -> list[str]:
+    columns = [schema.column(number) for number in range(len(schema))]
+    return [
+        column.path
+        for column in columns
+        if column.physical_type == "BYTE_ARRAY" and column.logical_type.type in ("STRING", "NONE")
+    ]
+
+
+def weigh_rows(batch: Any) -> int:
+    return sum(weigh(column) for column in batch.columns)
+
+
+def weigh(array: Any) -> int:
+    """Bytes of an Arrow array once its repeated texts are written out."""
+    from pyarrow import compute, types
+
+    if types.is_dictionary(array.type):
+        lengths = compute.binary_length(array.dictionary).take(array.indices)
+        return len(array) + int(compute.sum(lengths).as_py() or 0)
+    if types.is_struct(array.type):
+        return len(array) + sum(weigh(part) for part in array.flatten())
+    if types.is_map(array.type):
+        part = slice(array.offsets[0].as_py(), array.offsets[len(array)].as_py())
+        return len(array) + weigh(array.keys[part]) + weigh(array.items[part])
+    if types.is_list(array.type) or types.is_large_list(array.type) or types.is_fixed_size_list(array.type):
+        return len(array) + weigh(array.flatten())
+    return int(array.nbytes)
+
+
+def too_large() -> UnreadableSource:
+    return UnreadableSource("The file is larger than may be imported, once decompressed: split it.")
 
 
 def read_text(stream: io.BufferedReader, *, limits: Limits) -> Iterator[tuple[int, object]]:
@@ -157,6 +212,6 @@ class Metered(io.RawIOBase):
         chunk = self.stream.read(len(buffer))
         self.left -= len(chunk)
         if self.left < 0:
-            raise UnreadableSource("The file is larger than may be imported, once decompressed: split it.")
+            raise too_large()
         buffer[: len(chunk)] = chunk
         return len(chunk)

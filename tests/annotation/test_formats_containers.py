@@ -126,6 +126,39 @@ def test_a_compression_bomb_ends_early() -> None:
         read(bomb, source_bytes=1_000_000)
 
 
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int32(), pa.string())])
+def test_a_text_that_repeats_in_parquet_lies_in_memory_once(kind: pa.DataType) -> None:
+    text = "y" * 1_000_000
+    table = pa.table(
+        {
+            "prompt": pa.array([text] * 256).cast(kind),
+            "responses": pa.array([[{"role": "assistant", "content": text}]] * 256),
+        }
+    )
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    assert len(buffer.getvalue()) < 3_000
+    buffer.seek(0)
+    del table
+    pool = pa.default_memory_pool()
+    before, count = pool.bytes_allocated(), 0
+    for row in read_rows(buffer):
+        assert isinstance(row, Row)
+        assert row.fields["responses"] == [{"role": "assistant", "content": text}]
+        assert pool.bytes_allocated() - before < 30_000_000  # 512 MB where a batch is written out
+        count += 1
+    assert count == 256
+
+
+def test_parquet_has_the_limits_of_the_other_containers() -> None:
+    rows = [{"texts": ["z" * 1_000] * repeats} for repeats in (1, 50, 2)]
+    found = read(parquet(rows), line_bytes=10_000)
+    assert [type(row) for row in found] == [Row, BadRow, Row]
+    assert found[1].line == 2
+    with pytest.raises(UnreadableSource, match="larger"):
+        read(parquet([{"text": "z" * 1_000}] * 50), source_bytes=20_000)
+
+
 def test_too_many_rows_end_the_reading() -> None:
     with pytest.raises(UnreadableSource, match="more than 3 rows"):
         read(lines(ROWS), rows=3)
