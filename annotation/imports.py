@@ -31,6 +31,8 @@ CHUNK = 200
 PROBLEMS_KEPT = 1000
 STALE_AFTER = timedelta(seconds=60)
 """A running import that was silent for so long has lost its worker."""
+MOST_ATTEMPTS = 3
+"""An import that lost so many workers in one place, and none of them got further, would go on to take them."""
 
 Progress = Callable[[int, int | None], None]
 """Called with what was read and what there is, in bytes of a file, or in rows (and None) of a hub's set."""
@@ -75,6 +77,9 @@ def run_import(job_id: int, *, on_progress: Progress | None = None) -> ImportJob
     the job as it stands, for `imports_to_run`. raises ImportTaken.
     """
     job = claim(job_id)
+    if job.attempts > MOST_ATTEMPTS:
+        finish(job, state=ImportJob.State.FAILED, reason=lost_workers(job))
+        return job
     try:
         with open_rows(job, on_progress=on_progress) as rows:
             import_conversations(job=job, rows=rows)
@@ -95,9 +100,16 @@ def claim(job_id: int) -> ImportJob:
     now = timezone.now()
     silent = Q(state=ImportJob.State.RUNNING) & (Q(heartbeat__lt=now - STALE_AFTER) | Q(heartbeat__isnull=True))
     free = ImportJob.objects.filter(silent | Q(state=ImportJob.State.WAITING), pk=job_id)
-    if not free.update(state=ImportJob.State.RUNNING, heartbeat=now):
+    if not free.update(state=ImportJob.State.RUNNING, heartbeat=now, attempts=F("attempts") + 1):
         raise ImportTaken(f"Import {job_id} is run by another worker, or is finished.")
     return ImportJob.objects.select_related("campaign").get(pk=job_id)
+
+
+def lost_workers(job: ImportJob) -> str:
+    return (
+        f"Three workers were lost after row {job.rows_read}, as where the memory does not suffice. "
+        "Split the file or shorten its rows, and import it again: what went in stays."
+    )
 
 
 def finish(job: ImportJob, *, state: ImportJob.State, reason: str) -> None:
@@ -180,7 +192,7 @@ def import_chunk(job: ImportJob, chunk: list[Parsed]) -> None:
     """One transaction. The job's row is touched first and by condition: a second worker on the same job stops here.
     The campaign's row, which every label needs too, comes last."""
     touched = ImportJob.objects.filter(pk=job.pk, state=ImportJob.State.RUNNING, rows_read=job.rows_read).update(
-        rows_read=job.rows_read + len(chunk), heartbeat=timezone.now()
+        rows_read=job.rows_read + len(chunk), heartbeat=timezone.now(), attempts=0
     )
     if not touched:
         raise ImportTaken(f"Import {job.pk} was carried on by another worker.")

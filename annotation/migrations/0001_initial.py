@@ -168,7 +168,7 @@ class Migration(migrations.Migration):
                 ('state', models.CharField(choices=[('waiting', 'Waiting'), ('running', 'Running'), ('done', 'Done'), ('failed', 'Failed')], default='waiting', max_length=16)),
                 ('reason', models.TextField(blank=True)),
                 ('rows_read', models.PositiveIntegerField(default=0)),
-                ('rows_total', models.PositiveIntegerField(blank=True, null=True)),
+                ('attempts', models.PositiveSmallIntegerField(default=0)),
                 ('conversations_added', models.PositiveIntegerField(default=0)),
                 ('conversations_known', models.PositiveIntegerField(default=0)),
                 ('comparisons_added', models.PositiveIntegerField(default=0)),

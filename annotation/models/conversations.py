@@ -30,7 +30,8 @@ class ImportJob(models.Model):
     state = models.CharField(max_length=16, choices=State, default=State.WAITING)
     reason = models.TextField(blank=True)
     rows_read = models.PositiveIntegerField(default=0)
-    rows_total = models.PositiveIntegerField(null=True, blank=True)
+    attempts = models.PositiveSmallIntegerField(default=0)
+    """Workers that took it since it last went on by a chunk."""
     conversations_added = models.PositiveIntegerField(default=0)
     conversations_known = models.PositiveIntegerField(default=0)
     comparisons_added = models.PositiveIntegerField(default=0)

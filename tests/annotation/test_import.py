@@ -280,6 +280,46 @@ def test_a_running_job_is_left_to_its_worker_until_it_falls_silent(campaign: Cam
     assert imports_to_run() == []
 
 
+def fall_silent(job: ImportJob) -> None:
+    """As a worker leaves a job that was killed."""
+    long_ago = timezone.now() - timedelta(seconds=61)
+    ImportJob.objects.filter(pk=job.pk).update(state=ImportJob.State.RUNNING, heartbeat=long_ago)
+
+
+def test_an_import_that_loses_three_workers_in_one_place_fails_with_the_reason(campaign: Campaign) -> None:
+    job = start_import(campaign=campaign, name="x", file=ContentFile(json.dumps(pair()).encode()))
+    for _ in range(3):
+        imports.claim(job.pk)
+        fall_silent(job)
+    assert imports_to_run() == [job.pk]
+    assert run_import(job.pk).state == ImportJob.State.FAILED
+    job.refresh_from_db()
+    assert "Three workers were lost after row 0" in job.reason
+    assert imports_to_run() == []
+    assert Conversation.objects.count() == 0
+
+
+def test_an_import_that_goes_on_may_lose_any_number_of_workers(
+    campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(imports, "CHUNK", 1)
+    rows = "\n".join(json.dumps(pair(number)) for number in range(6))
+    job = start_import(campaign=campaign, name="x", file=ContentFile(rows.encode()))
+    whole = imports.import_chunk
+
+    def die_after_it(job: ImportJob, chunk: Any) -> None:
+        whole(job, chunk)
+        raise OperationalError("the database is away")
+
+    monkeypatch.setattr(imports, "import_chunk", die_after_it)
+    for _ in range(6):
+        with pytest.raises(OperationalError):
+            run_import(job.pk)
+        fall_silent(job)
+    assert run_import(job.pk).state == ImportJob.State.DONE
+    assert Conversation.objects.count() == 6
+
+
 def test_a_run_that_died_goes_on_after_its_last_chunk(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(imports, "CHUNK", 2)
     rows = "\n".join(json.dumps(pair(number)) if number != 4 else "{oops" for number in range(7))
