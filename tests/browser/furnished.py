@@ -5,6 +5,8 @@ from datetime import timedelta
 from typing import Any
 
 from allauth.account.models import EmailAddress
+from django.apps import apps
+from django.db.models import CharField, EmailField, TextField, URLField
 from django.utils import timezone
 
 from activelearning.models import Plan, WithdrawalEffect
@@ -250,3 +252,39 @@ EVALUATION = {
                      "worst": [[3, 1.9]]},
     },
 }  # fmt: skip
+
+
+KEPT = {
+    "password",
+    "digest",
+    "format",
+    "folder",
+    "encoder",
+    "requested",
+    "language",
+    "time_zone",
+    "currency",
+    "strategy",
+    "form",
+}
+"""Texts that nobody types, and that the platform reads."""
+
+
+def poison(attack: str) -> list[str]:
+    """Write an attack into every text that a database row of ours holds and that is no choice, key or address.
+
+    Returns the names of the fields.
+    """
+    poisoned = []
+    for app in ("annotation", "activelearning", "training"):
+        for model in apps.get_app_config(app).get_models():
+            kept = KEPT | {name for rule in model._meta.constraints for name in getattr(rule, "fields", ())}
+            for field in model._meta.concrete_fields:
+                is_text = isinstance(field, CharField | TextField) and not isinstance(field, URLField | EmailField)
+                if not is_text or field.choices or field.unique or field.name in kept:
+                    continue
+                room = field.max_length or len(attack)
+                rows = model._base_manager.exclude(**{field.name: None})
+                if room >= 40 and rows.update(**{field.name: attack[:room]}):
+                    poisoned.append(f"{model._meta.label}.{field.name}")
+    return poisoned

@@ -26,7 +26,7 @@ from playwright.sync_api import Page, Route, expect
 from annotation.models import Campaign, Enrolment, Membership, Pool, Teacher, User
 from tests.activelearning.conftest import FakeEncoder
 from tests.browser.conftest import Visitor
-from tests.browser.furnished import House, furnish
+from tests.browser.furnished import House, furnish, poison
 from tests.test_access_matrix import OPEN, RULES, address_of
 
 ALICE, BOB, NOBODY = "alice", "bob", "nobody"
@@ -202,6 +202,36 @@ def test_every_page_passes_axe_and_fits(
     assert not inspector.findings, inspector.report()
     unmet = {name for name in own_templates() if name not in met}
     assert unmet == set(), "templates that no visited page shows"
+
+
+ATTACK = '"><img src=x onerror=alert(1)>{{ 7|add:7 }}</textarea></title><script>alert(1)</script>'
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(SECONDS)
+def test_no_page_runs_what_somebody_wrote(visit: Callable[..., Visitor], house: House) -> None:
+    """Every text in the database is an attack, file names and reasons of errors too: the visitors watch for scripts."""
+    poisoned = poison(ATTACK)
+    for one in ("annotation.ImportJob.name", "annotation.ImportProblem.reason", "annotation.Label.reason",
+                "annotation.Campaign.description", "annotation.AuditEntry.object", "training.Run.reason"):  # fmt: skip
+        assert one in poisoned, poisoned
+    visitors = {who: visit(house.people.get(who)) for who in (NOBODY, BOB, ALICE)}
+    patterns = {str(one.name): one for one in named_patterns(get_resolver().url_patterns)}
+    fetched: list[str] = []
+    for visitor in visitors.values():
+        visitor.context.set_default_navigation_timeout(60_000)
+        visitor.page.on("request", lambda request: fetched.append(request.url))
+    shown = set()
+    for name, who in PAGES.items():
+        page = visitors[who].page
+        response = page.goto(address_of(patterns[name], house.arguments))
+        assert response is not None
+        assert response.status == 200, name
+        shown |= {name} if "onerror=alert(1)" in page.inner_text("body") else set()
+    assert {"campaign", "campaign_imports", "campaign_queue", "campaign_audit", "runs"} <= shown, sorted(shown)
+    base = visitors[NOBODY].base
+    assert not [url for url in fetched if not url.startswith((base, "data:"))]
+    assert not [url for url in fetched if url.endswith("/x")]
 
 
 CUT_OFF = """
