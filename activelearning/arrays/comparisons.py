@@ -2,7 +2,6 @@
 
 import time
 from dataclasses import replace
-from datetime import timedelta
 
 import numpy as np
 from django.db.models import Q
@@ -14,6 +13,7 @@ from activelearning.arrays.rows import PoolRows, find
 from activelearning.models import Embedding, Projection
 from activelearning.storage import read_arrays
 from annotation.models import Campaign, Comparison
+from annotation.services.urgency import DUE_SOON, urgency_of
 
 LARGE = 20_000
 FLAGS_KEPT = 5.0
@@ -107,13 +107,13 @@ def _assemble(kept: Kept) -> PoolRows:
 
 def _flagged(pool: PoolRows, campaign: Campaign) -> PoolRows:
     """What an admin may change while the campaign runs, asked anew each time."""
-    soon = timezone.now() + timedelta(days=1)
+    now = timezone.now()
     special = Comparison.objects.filter(campaign=campaign).filter(
         Q(is_active=False)
         | Q(gold_outcome__isnull=False)
         | Q(is_tutorial=True)
         | Q(priority__gt=0)
-        | Q(due_at__lte=soon)
+        | Q(due_at__lte=now + DUE_SOON)
     )
     askable, urgent = np.ones(len(pool), dtype=bool), np.zeros(len(pool), dtype=bool)
     rows = list(special.values_list("id", "is_active", "gold_outcome", "is_tutorial", "priority", "due_at"))
@@ -121,7 +121,7 @@ def _flagged(pool: PoolRows, campaign: Campaign) -> PoolRows:
     for place, (_id, is_active, gold, is_tutorial, priority, due_at) in zip(places, rows, strict=True):
         if place >= 0:
             askable[place] = is_active and gold is None and not is_tutorial
-            urgent[place] = priority > 0 or (due_at is not None and due_at <= soon)
+            urgent[place] = urgency_of(priority=priority, due_at=due_at, now=now) > 0
     if campaign.answer_mode == Campaign.AnswerMode.RANKING and len(pool):
         open_rows = np.flatnonzero(askable)
         askable = np.zeros(len(pool), dtype=bool)

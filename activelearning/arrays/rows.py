@@ -17,7 +17,7 @@ class PoolRows:
 
     a, b         (m,) rows of `phi`, -1 while a response has no features; then the design row is zero
     is_askable   (m,) active, neither gold nor tutorial; in a ranking campaign one comparison for each conversation
-    is_urgent    (m,) priority above 0, or due within a day
+    is_urgent    (m,) goes first: see `annotation.services.urgency`
     kind         (m,) category and language together, numbered as they came: what a teacher may judge or not
     """
 

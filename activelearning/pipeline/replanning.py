@@ -24,8 +24,6 @@ from annotation.services.refusals import CampaignNotOpen
 
 ROUNDS = 20
 """Rounds under one lease before the beat takes over."""
-URGENT = 1e9
-"""Taken off the rank of what goes first."""
 
 
 def replan(campaign_id: int) -> int:
@@ -141,7 +139,7 @@ def _draft(scene: Scene, inputs: Inputs, entry: Chosen, *, plan: Plan, replaces:
         teacher_id=member.teacher_id,
         membership_id=member.membership_id,
         arm=entry.arm,
-        rank=plan.pk + entry.place / 1000 - (URGENT if scene.pool.is_urgent[entry.row] else 0.0),
+        rank=plan.pk + entry.place / 1000,
         cost=member.price,
         b_first=entry.b_first,
         replaces_id=replaces,

@@ -6,16 +6,17 @@ from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, transaction
-from django.db.models import F, Max, QuerySet
+from django.db.models import Max, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from annotation.models import Campaign, Comparison, GuidelineVersion, Offer, Pool, Role, User
 from annotation.services.audit import record_audit
 from annotation.services.budget import check_currency
-from annotation.services.offers import urgency, withdraw_offers
+from annotation.services.offers import withdraw_offers
 from annotation.services.refusals import Refusal, StateRefused
 from annotation.services.reviews import GRACE
+from annotation.services.urgency import BEFORE_ALL, head_start, rank_at
 
 State = Campaign.State
 BEFORE = {
@@ -206,25 +207,19 @@ def set_priority(
     changes: dict[str, Any] = {"due_at": due_at} if due_at is not None else {}
     if priority is not None:
         changes["priority"] = priority
-    before = {comparison.pk: urgency(comparison) for comparison in chosen}
+    now, starts = timezone.now(), defaultdict[float, list[int]](list)
     for comparison in chosen:
         for name, value in changes.items():
             setattr(comparison, name, value)
-    for shift, ids in _by_shift(chosen, before).items():
-        Offer.objects.filter(comparison__in=ids, state=Offer.State.QUEUED).update(rank=F("rank") - shift)
-    count = Comparison.objects.filter(pk__in=before).update(**changes) if changes else 0
+        starts[head_start(comparison, now=now)].append(comparison.pk)
+    waiting = Offer.objects.filter(state=Offer.State.QUEUED, rank__gt=BEFORE_ALL)
+    for start, ids in starts.items():
+        waiting.filter(comparison__in=ids).update(rank=rank_at(start))
+    count = Comparison.objects.filter(pk__in=[one.pk for one in chosen]).update(**changes) if changes else 0
     record_audit(user=user, verb="set priority", object=f"{count} comparisons", campaign=campaign, details={
         "priority": priority, "due_at": due_at.isoformat() if due_at else None,
     })  # fmt: skip
     return count
-
-
-def _by_shift(comparisons: list[Comparison], before: dict[int, float]) -> dict[float, list[int]]:
-    shifts: dict[float, list[int]] = defaultdict(list)
-    for comparison in comparisons:
-        shifts[urgency(comparison) - before[comparison.pk]].append(comparison.pk)
-    shifts.pop(0.0, None)
-    return shifts
 
 
 @transaction.atomic

@@ -10,8 +10,8 @@ from django.utils import timezone
 from annotation.models import Campaign, Comparison, Enrolment, GuidelineVersion, Label, Membership, Offer, Teacher
 from annotation.services import budget
 from annotation.services.terms import members_of, readable_by
+from annotation.services.urgency import BEFORE_ALL
 
-FIRST_IN_QUEUE = -1e9
 GOLD_CHOICE = 200
 """Out of how many unseen gold comparisons one is drawn."""
 
@@ -135,7 +135,7 @@ def next_lesson(*, campaign: Campaign, teacher: Teacher, enrolment: Enrolment) -
                 membership=membership,
                 arm=Offer.Arm.TUTORIAL if is_tutorial else Offer.Arm.GOLD,
                 b_first=draw.random() < 0.5,
-                rank=FIRST_IN_QUEUE,
+                rank=BEFORE_ALL,
                 cost=cost,
             )
             if budget.reserve(campaign.pk, cost):

@@ -24,12 +24,10 @@ from annotation.services import budget
 from annotation.services.enrolments import advance_enrolment, next_lesson, wants_gold
 from annotation.services.refusals import BudgetSpent, CampaignNotOpen, LessonNotSkipped, OfferNotHeld
 from annotation.services.terms import has_consented, labels_left
+from annotation.services.urgency import head_start
 
 CLAIM_TRIES = 5
 BATCH = 500
-PRIORITY_STEP = 1000.0
-"""Ranks of one plan stay below this, so that a higher priority comes before every lower one."""
-DUE_SOON = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -41,6 +39,7 @@ class OfferDraft:
     membership_id: int | None
     arm: str
     rank: float
+    """In [0, `urgency.STEP`), smallest first; `queue_offers` takes the comparison's head start off it."""
     cost: Decimal
     b_first: bool
     """The order shown, drawn by whoever drafts."""
@@ -74,8 +73,9 @@ def queue_offers(*, campaign: Campaign, drafts: Sequence[OfferDraft]) -> list[Of
 def _place(campaign: Campaign, drafts: Sequence[OfferDraft]) -> dict[int, Offer]:
     """Drafts that look possible as unsaved offers, by index, each in a free slot of its comparison."""
     comparison_ids = {draft.comparison_id for draft in drafts}
+    now = timezone.now()
     askable = {
-        comparison.pk: urgency(comparison)
+        comparison.pk: head_start(comparison, now=now)
         for comparison in Comparison.objects.filter(pk__in=comparison_ids, campaign=campaign, is_active=True).only(
             "pk", "priority", "due_at"
         )
@@ -124,12 +124,6 @@ def _place(campaign: Campaign, drafts: Sequence[OfferDraft]) -> dict[int, Offer]
             replaces_id=draft.replaces_id,
         )
     return placed
-
-
-def urgency(comparison: Comparison) -> float:
-    """How far ahead of its rank an offer of this comparison is queued: by priority, and by a date that is near."""
-    is_near = comparison.due_at is not None and comparison.due_at - timezone.now() < DUE_SOON
-    return PRIORITY_STEP * (comparison.priority + (100 if is_near else 0))
 
 
 FULL = -1
