@@ -2,6 +2,8 @@
 
 from uuid import UUID
 
+from allauth.mfa.models import Authenticator
+from django.conf import settings
 from django.contrib.auth.models import AnonymousUser
 from django.db.models import BigIntegerField, Exists, OuterRef, Q, QuerySet, UUIDField
 from django.http import Http404
@@ -93,6 +95,20 @@ def visible_pools(user: AnyUser) -> QuerySet[Pool]:
         return Pool.objects.all()
     administered = visible_campaigns(user, role=Role.Name.ADMIN)
     return Pool.objects.filter(Q(created_by=user) | Q(pk__in=administered.values("pools")))
+
+
+def may_own(user: User) -> bool:
+    """Whether somebody may make campaigns and pools: a superuser, or the admin of a campaign."""
+    return user.is_superuser or visible_campaigns(user, role=Role.Name.ADMIN).exists()
+
+
+def lacks_second_factor(user: AnyUser) -> bool:
+    """Whether somebody who has campaigns or pools to lose must set a second factor up before they change anything."""
+    if not settings.REQUIRE_SECOND_FACTOR or not isinstance(user, User):
+        return False
+    if Authenticator.objects.filter(user=user, type=Authenticator.Type.TOTP).exists():
+        return False
+    return user.is_staff or may_own(user) or visible_pools(user).exists()
 
 
 def taught_campaigns(user: AnyUser) -> QuerySet[Campaign]:

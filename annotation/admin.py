@@ -1,14 +1,30 @@
 """The site's own back room: for looking. What changes labels, offers or money goes through the services."""
 
+from typing import Any
+
 from allauth.account.decorators import secure_admin_login
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseBase
 
+from annotation.access import lacks_second_factor
 from annotation.models import AuditEntry, Campaign, LedgerEntry, Pool, Teacher, User
+from annotation.views.pages import lead_to_second_factor
 
 # One door: Django's own sign-in has no limit on attempts and asks for no second factor.
-admin.site.login = secure_admin_login(admin.site.login)  # type: ignore[method-assign]
+sign_in, may_enter = secure_admin_login(admin.site.login), admin.site.has_permission
+
+
+def enter(request: HttpRequest, **context: Any) -> HttpResponseBase:
+    """Where Django's admin sends whoever may not see a page of it."""
+    return lead_to_second_factor(request) if lacks_second_factor(request.user) else sign_in(request, **context)
+
+
+def has_permission(request: HttpRequest) -> bool:
+    return may_enter(request) and not lacks_second_factor(request.user)
+
+
+admin.site.login, admin.site.has_permission = enter, has_permission  # type: ignore[method-assign, assignment]
 admin.site.register(User, UserAdmin)
 
 

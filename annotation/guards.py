@@ -7,8 +7,8 @@ from django.conf import settings
 from django.http import HttpRequest, HttpResponse, HttpResponseBadRequest
 from django.utils.translation import gettext as _
 
+from annotation.access import may_own
 from annotation.models import User
-from annotation.views.pages import may_own
 
 TOO_LARGE = 413
 

@@ -35,7 +35,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="tutelage-pages-") as folder:
         os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-        os.environ.update(DATA_FOLDER=folder, SECRET_KEY=secrets.token_urlsafe(48))
+        os.environ.update(DATA_FOLDER=folder, SECRET_KEY=secrets.token_urlsafe(48), REQUIRE_SECOND_FACTOR="0")
         django.setup()
         run(options)
 

@@ -34,6 +34,8 @@ class Environment:
     """REDIS_URL: redis://host:port/0; a socket in the data folder by default, which no other machine can reach."""
     email: dict[str, Any]
     """EMAIL_URL: smtp://user:password@host:port; printed on the console by default."""
+    second_factor: bool
+    """REQUIRE_SECOND_FACTOR: whoever runs campaigns or pools needs one; on where DATABASE_URL is, off for a demo."""
     secure: bool
     """HTTPS: cookies and redirects for a site served over TLS."""
     embedded: bool
@@ -64,6 +66,8 @@ def read_environment() -> Environment:
     database = _read("DATABASE_URL", lambda: _env.db_url(default=f"sqlite:///{data / 'tutelage.sqlite3'}"))
     if database["ENGINE"] not in ("django.db.backends.sqlite3", "django.db.backends.postgresql"):
         raise ImproperlyConfigured("DATABASE_URL must begin with postgres:// or sqlite:///.")
+    supervised = _read("TUTELAGE_EMBEDDED", lambda: _env.bool("TUTELAGE_EMBEDDED", default=False))
+    is_server = not embedded and not supervised
     return Environment(
         data=data,
         debug=_read("DEBUG", lambda: _env.bool("DEBUG", default=False)),
@@ -73,8 +77,9 @@ def read_environment() -> Environment:
         database=database,
         redis=_redis_url(data),
         email=_read("EMAIL_URL", lambda: _env.email_url(default="consolemail://")),
+        second_factor=_read("REQUIRE_SECOND_FACTOR", lambda: _env.bool("REQUIRE_SECOND_FACTOR", default=is_server)),
         secure=_read("HTTPS", lambda: _env.bool("HTTPS", default=False)),
-        embedded=_read("TUTELAGE_EMBEDDED", lambda: _env.bool("TUTELAGE_EMBEDDED", default=False)),
+        embedded=supervised,
         models=Path(_env.str("MODEL_FOLDER", default=str(data / "models"))).resolve(),
         largest_upload=_read("LARGEST_UPLOAD", lambda: _env.int("LARGEST_UPLOAD", default=2 * 2**30)),
         proxies=_read("TRUSTED_PROXIES", lambda: _env.int("TRUSTED_PROXIES", default=0)),

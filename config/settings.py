@@ -155,6 +155,7 @@ ACCOUNT_RATE_LIMITS = {
     "login": "300/m/ip",
     "panel": "120/m/ip",  # each new participant is an account
 }
+REQUIRE_SECOND_FACTOR = ENV.second_factor
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 ALLAUTH_TRUSTED_PROXY_COUNT = ENV.proxies
 SOCIALACCOUNT_PROVIDERS = (

@@ -9,6 +9,7 @@ if "DATA_FOLDER" not in os.environ:
     os.environ["DATA_FOLDER"] = tempfile.mkdtemp(prefix="tutelage-tests-")
     atexit.register(shutil.rmtree, os.environ["DATA_FOLDER"], ignore_errors=True)
 os.environ.setdefault("SECRET_KEY", "the-tests-have-a-key-of-their-own-and-it-is-long")
+os.environ.setdefault("REQUIRE_SECOND_FACTOR", "0")  # tests/annotation/test_second_factor.py switches it on
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -66,6 +66,23 @@ def test_every_variable_that_is_read_is_written_down(monkeypatch: pytest.MonkeyP
     assert WRITTEN - read == set(), "nothing is written down that nobody reads"
 
 
+@pytest.mark.parametrize(
+    ("given", "is_required"),
+    [
+        ({}, False),
+        ({"DATABASE_URL": "postgres://u:p@db/x"}, True),
+        ({"DATABASE_URL": "postgres://u:p@db/x", "TUTELAGE_EMBEDDED": "1"}, False),
+        ({"DATABASE_URL": "postgres://u:p@db/x", "REQUIRE_SECOND_FACTOR": "0"}, False),
+        ({"REQUIRE_SECOND_FACTOR": "1"}, True),
+    ],
+)
+def test_a_server_requires_a_second_factor_and_a_demo_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: dict[str, str], is_required: bool
+) -> None:
+    monkeypatch.setattr(env._env, "ENVIRON", {"DATA_FOLDER": str(tmp_path), "SECRET_KEY": "x" * 40, **given})
+    assert env.read_environment().second_factor is is_required
+
+
 # The cache ------------------------------------------------------------------------------------------------------------
 
 

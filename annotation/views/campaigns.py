@@ -5,7 +5,7 @@ from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 
-from annotation.access import visible_campaigns
+from annotation.access import may_own, visible_campaigns
 from annotation.forms.campaigns import CloneForm, GuidelinesForm, NewCampaignForm, SettingsForm
 from annotation.models import Campaign, Message, Offer, Role, User
 from annotation.rendering import render_text
@@ -23,7 +23,7 @@ from annotation.services.deletion import delete_campaign, preview_deletion
 from annotation.services.teachers import present_now
 from annotation.tasks import ask_for_replan
 from annotation.views.keyset import read_key
-from annotation.views.pages import PageRequest, anybody, find_owner, may_own, page_of, staff_page, told
+from annotation.views.pages import PageRequest, anybody, find_owner, page_of, staff_page, told
 
 PAGE = 50
 VERBS = {

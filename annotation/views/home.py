@@ -6,10 +6,9 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import render
 from django.views.decorators.http import require_GET
 
-from annotation.access import taught_campaigns, visible_campaigns
+from annotation.access import may_own, taught_campaigns, visible_campaigns
 from annotation.models import Enrolment, Membership, User
 from annotation.services.panels import completion_link
-from annotation.views.pages import may_own
 
 SHOWN = 12
 """Campaigns on the first page; the rest are a click away."""

@@ -80,7 +80,7 @@ def find_membership(user: User, pk: int) -> Membership:
     return get_object_or_404(Membership.objects.select_related("pool"), pk=pk, teacher__user=user)
 
 
-@page_of(find_membership, "GET", "POST", key="member")
+@page_of(find_membership, "GET", "POST", key="member", is_own=True)
 def terms(request: PageRequest, member: Membership) -> HttpResponse:
     """A pool's terms, to agree to."""
     if request.method == "POST":

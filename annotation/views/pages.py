@@ -8,10 +8,14 @@ from django.contrib import messages
 from django.contrib.auth.models import AnonymousUser
 from django.contrib.auth.views import redirect_to_login
 from django.http import Http404, HttpRequest, HttpResponseBase, HttpResponseNotAllowed
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils.translation import gettext as _
+from django_htmx.http import HttpResponseClientRedirect
 from django_htmx.middleware import HtmxDetails
 
-from annotation.access import campaign_for, visible_campaigns
-from annotation.models import Role, User
+from annotation.access import campaign_for, lacks_second_factor, may_own
+from annotation.models import User
 from annotation.services.refusals import Refusal
 
 
@@ -29,11 +33,13 @@ class PageRequest(HtmxRequest):
 View = Callable[..., HttpResponseBase]
 
 
-def page_of(find: Callable[..., object], *methods: str, key: str = "") -> Callable[[View], View]:
+def page_of(find: Callable[..., object], *methods: str, key: str = "", is_own: bool = False) -> Callable[[View], View]:
     """A page of something that is found for the user by its key in the address, before the method is looked at.
 
-    `find(user, key)`, or `find(user)` where the address has no key, raises Http404 for whoever may not see it.
+    `find(user, key)`, or `find(user)` where the address has no key, raises Http404 for whoever may not see it. Pages on
+    which something can be changed ask for a second factor, but for one's own.
     """
+    asks_more = not is_own and set(methods) != {"GET"}
 
     def wrap(view: View) -> View:
         @wraps(view)
@@ -43,6 +49,8 @@ def page_of(find: Callable[..., object], *methods: str, key: str = "") -> Callab
             found = find(request.user, arguments.pop(key)) if key else find(request.user)
             if request.method not in methods:
                 return HttpResponseNotAllowed(methods)
+            if asks_more and lacks_second_factor(request.user):
+                return lead_to_second_factor(request)
             return view(request, found, **arguments)
 
         return answer
@@ -67,9 +75,13 @@ def find_owner(user: User) -> User:
     return user
 
 
-def may_own(user: User) -> bool:
-    """Whether somebody may make campaigns and pools: a superuser, or the admin of a campaign."""
-    return user.is_superuser or visible_campaigns(user, role=Role.Name.ADMIN).exists()
+def lead_to_second_factor(request: HttpRequest) -> HttpResponseBase:
+    messages.warning(
+        request, _("Whoever runs campaigns or pools signs in with a second factor. Set it up, then go on.")
+    )
+    if request.headers.get("HX-Request"):
+        return HttpResponseClientRedirect(reverse("mfa_activate_totp"))
+    return redirect("mfa_activate_totp")
 
 
 def told(request: HttpRequest, act: Callable[[], object], success: str) -> bool:

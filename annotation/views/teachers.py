@@ -107,7 +107,7 @@ def find_self(user: User) -> Teacher:
     return get_object_or_404(Teacher, user=user, withdrawn_at__isnull=True)
 
 
-@page_of(find_self, "GET", "POST")
+@page_of(find_self, "GET", "POST", is_own=True)
 def account_withdraw(request: PageRequest, found: Teacher) -> HttpResponse:
     """A teacher's own withdrawal from everything, shown before it is done."""
     how = request.POST.get("how", "")
