@@ -39,10 +39,17 @@ class GoldForm(forms.Form):
 
 
 class PriorityForm(forms.Form):
-    """Ask these first, or by a day."""
+    """Ask these first, or by a day. An empty day leaves what each has; `clears_due` takes it away."""
 
     priority = forms.IntegerField(label=_("Priority"), min_value=-30, max_value=30, initial=0)
     due_on = forms.DateField(label=_("Due"), required=False, widget=forms.DateInput(attrs={"type": "date"}))
+    clears_due = forms.BooleanField(label=_("No due date"), required=False)
+
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or self.cleaned_data
+        if data.get("due_on") and data.get("clears_due"):
+            self.add_error("due_on", _("Give a date, or tick that there is none."))
+        return data
 
     @property
     def due_at(self) -> datetime | None:

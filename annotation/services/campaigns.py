@@ -201,10 +201,14 @@ def set_priority(
     user: User | None,
     priority: int | None = None,
     due_at: datetime | None = None,
+    clears_due: bool = False,
 ) -> int:
-    """Ask these first, or by a date. What is queued of them moves in its queue as if it had been queued so."""
+    """Ask these first, or by a date. What is queued of them moves in its queue as if it had been queued so.
+
+    None leaves the priority or the date as it is; `clears_due` takes the date away.
+    """
     chosen = list(comparisons.filter(campaign=campaign))
-    changes: dict[str, Any] = {"due_at": due_at} if due_at is not None else {}
+    changes: dict[str, Any] = {"due_at": due_at} if due_at is not None or clears_due else {}
     if priority is not None:
         changes["priority"] = priority
     now, starts = timezone.now(), defaultdict[float, list[int]](list)
@@ -217,7 +221,7 @@ def set_priority(
         waiting.filter(comparison__in=ids).update(rank=rank_at(start))
     count = Comparison.objects.filter(pk__in=[one.pk for one in chosen]).update(**changes) if changes else 0
     record_audit(user=user, verb="set priority", object=f"{count} comparisons", campaign=campaign, details={
-        "priority": priority, "due_at": due_at.isoformat() if due_at else None,
+        "priority": priority, "due_at": due_at.isoformat() if due_at else None, "clears_due": clears_due,
     })  # fmt: skip
     return count
 

@@ -60,8 +60,10 @@ def change_comparisons(request: PageRequest, campaign: Campaign, chosen: QuerySe
     elif request.POST.get("verb") == "priority" and form.is_valid():
         count = set_priority(
             campaign=campaign, comparisons=chosen, user=request.user, priority=form.cleaned_data["priority"],
-            due_at=form.due_at,
+            due_at=form.due_at, clears_due=form.cleaned_data["clears_due"],
         )  # fmt: skip
+    elif request.POST.get("verb") == "priority":
+        messages.error(request, " ".join(str(error) for errors in form.errors.values() for error in errors))
     messages.success(
         request, ngettext("%(count)d comparison changed.", "%(count)d comparisons changed.", count) % {"count": count}
     )

@@ -3,6 +3,7 @@
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
 from annotation.models import Campaign, Comparison, Conversation, Offer, Role, User
@@ -73,6 +74,33 @@ def test_a_priority_and_a_day_are_stored(admin: Client, campaign: Campaign, comp
     assert changed.due_at is not None
     assert (changed.due_at.year, changed.due_at.month, changed.due_at.day) == (2030, 2, 1)
     assert Comparison.objects.filter(priority=0).count() == 2
+
+
+def test_a_day_stays_until_it_is_taken_away(admin: Client, campaign: Campaign, comparisons: list[Comparison]) -> None:
+    where = reverse("conversation_change", args=[campaign.code, comparisons[1].conversation_id])
+    admin.post(where, {"verb": "priority", "priority": "7", "due_on": "2030-02-01"})
+    admin.post(where, {"verb": "priority", "priority": "3"})
+    assert Comparison.objects.get(priority=3).due_at is not None
+    both = admin.post(
+        where, {"verb": "priority", "priority": "2", "due_on": "2030-02-02", "clears_due": "on"}, follow=True
+    )
+    assert "Give a date, or tick that there is none." in both.content.decode()
+    page = admin.get(reverse("campaign_conversation", args=[campaign.code, comparisons[1].conversation_id]))
+    assert page.content.decode().count('name="clears_due"') == 1
+    admin.post(where, {"verb": "priority", "priority": "3", "clears_due": "on"})
+    assert Comparison.objects.get(priority=3).due_at is None
+
+
+def test_the_list_clears_days_in_bulk(admin: Client, campaign: Campaign, comparisons: list[Comparison]) -> None:
+    Comparison.objects.update(due_at=timezone.now())
+    page = admin.get(reverse("campaign_conversations", args=[campaign.code])).content.decode()
+    assert page.count('name="clears_due"') == 1
+    ticked = {"conversation": [one.conversation_id for one in comparisons[:2]]}
+    admin.post(
+        reverse("conversations_change", args=[campaign.code]),
+        {"verb": "priority", "priority": "0", "clears_due": "on", **ticked},
+    )
+    assert Comparison.objects.filter(due_at=None).count() == 2
 
 
 def test_a_priority_out_of_bounds_changes_nothing(
