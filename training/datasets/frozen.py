@@ -40,6 +40,7 @@ def current_labels(campaign: Campaign) -> QuerySet[Label]:
     return (
         Label.objects.filter(campaign=campaign, state=Label.State.CURRENT, arm__in=ARMS)
         .select_related("comparison__conversation", "comparison__a", "comparison__b", "teacher", "guidelines")
+        .defer("guidelines__text")
         .order_by("id")
     )
 
@@ -83,14 +84,15 @@ def line_of(label: Label, *, ranked: dict[int, Response] | None = None, adjudica
 
 
 def lines_of(campaign: Campaign, *, chunk: int = 500) -> Iterator[Line]:
-    """The campaign's current labels as lines, with memory that does not grow with their number."""
+    """The campaign's current labels as lines, as of one moment, with memory that does not grow with their number."""
     batch: list[Label] = []
-    for label in current_labels(campaign).iterator(chunk_size=chunk):
-        batch.append(label)
-        if len(batch) == chunk:
-            yield from _lines_of_batch(batch)
-            batch = []
-    yield from _lines_of_batch(batch)
+    with transaction.atomic():  # outside one, PostgreSQL writes all rows to its disk before it hands out the first
+        for label in current_labels(campaign).iterator(chunk_size=chunk):
+            batch.append(label)
+            if len(batch) == chunk:
+                yield from _lines_of_batch(batch)
+                batch = []
+        yield from _lines_of_batch(batch)
 
 
 def canonical(line: Line) -> bytes:
