@@ -51,12 +51,16 @@ def forget_notice(*, campaign: Campaign, key: str) -> None:
 
 
 def watch_campaign(campaign: Campaign) -> None:
-    """Notices about money, target and queue, each once until what it tells of is over."""
+    """Notices about money, target and queue: once for each budget and target, and once until a dry queue fills.
+
+    The limit is part of the key, not how near it is: promises come and go, and would tell the same again all day.
+    """
     is_near_budget = bool(campaign.budget) and campaign.spent + campaign.reserved >= float(campaign.budget or 0) * NEAR
     _tell(
         is_near_budget,
         campaign=campaign,
         kind="budget_near",
+        key=f"budget_near {campaign.budget:.4f}" if campaign.budget else "",
         text=_("%(spent)s of the budget of %(budget)s is spent or promised.")
         % {"spent": campaign.spent + campaign.reserved, "budget": f"{campaign.budget} {campaign.currency}"},
     )
@@ -65,6 +69,7 @@ def watch_campaign(campaign: Campaign) -> None:
         is_near_target,
         campaign=campaign,
         kind="target_near",
+        key=f"target_near {campaign.label_target}",
         text=_("%(count)s of %(target)s labels are there.")
         % {"count": campaign.label_count, "target": campaign.label_target},
     )
@@ -73,15 +78,16 @@ def watch_campaign(campaign: Campaign) -> None:
         campaign.is_open and campaign.label_count > 0 and not has_queue,
         campaign=campaign,
         kind="queue_dry",
+        key="queue_dry",
         text=_("No offers wait for anybody: the pool is exhausted, the budget is spent, or nobody is present."),
     )
 
 
-def _tell(is_so: bool, *, campaign: Campaign, kind: str, text: str) -> None:
+def _tell(is_so: bool, *, campaign: Campaign, kind: str, key: str, text: str) -> None:
     if is_so:
-        post_notice(campaign=campaign, kind=kind, text=text, key=kind)
+        post_notice(campaign=campaign, kind=kind, text=text, key=key)
     elif kind == "queue_dry":
-        forget_notice(campaign=campaign, key=kind)
+        forget_notice(campaign=campaign, key=key)
 
 
 # Messages -------------------------------------------------------------------------------------------------------------

@@ -181,6 +181,24 @@ class TestNotices:
             watch_campaign(campaign)
         assert [notice.kind for notice in Notice.objects.all()] == ["budget_near"]
 
+    def test_a_raised_limit_is_told_of_when_it_is_near_too(self, campaign: Campaign) -> None:
+        told = []
+        for budget, spent, target, labels in [
+            (10, 9, 100, 90), (100, 9, 1000, 90), (100, 89, 1000, 899), (100, 91, 1000, 900), (100, 99, 1000, 999),
+        ]:  # fmt: skip
+            campaign.budget, campaign.spent = Decimal(budget), Decimal(spent)
+            campaign.label_target, campaign.label_count = target, labels
+            watch_campaign(campaign)
+            told.append(Notice.objects.exclude(kind="queue_dry").count())
+        assert told == [2, 2, 2, 4, 4]
+
+    def test_promises_that_come_and_go_tell_nothing_anew(self, campaign: Campaign) -> None:
+        campaign.budget = Decimal(10)
+        for reserved in ("9", "8", "9", "8", "9"):
+            campaign.reserved = Decimal(reserved)
+            watch_campaign(campaign)
+        assert Notice.objects.count() == 1
+
     def test_a_dry_queue_is_told_again_after_it_was_full(self, campaign: Campaign, queued: list[Offer]) -> None:
         campaign.label_count = 1
         watch_campaign(campaign)
