@@ -2,12 +2,17 @@
 
 import shutil
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from django.conf import settings
 from django.core.files import File
 from django.core.files.storage import default_storage
+from django.db import transaction
 
 from training.algorithms.artifact import MANIFEST
+from training.models import Policy, Work
 
 
 def files_of(manifest: dict[str, object]) -> list[str]:
@@ -52,3 +57,19 @@ def fetch_folder(name: str, *, files: Iterable[str], into: Path) -> Path:
                 shutil.copyfileobj(stream, target)
         partial.rename(into)
     return into
+
+
+def forget_work(*, instance: Work, **_signal: Any) -> None:
+    """A run or generation that is deleted takes along where it worked: frozen texts, checkpoints, its log."""
+    _remove_folder(Path(settings.MEDIA_ROOT) / "runs" / str(instance.code))
+
+
+def forget_policy(*, instance: Policy, **_signal: Any) -> None:
+    """A policy that is deleted takes along its weights, from the storage and from where they were fetched to."""
+    for one in files_of(instance.manifest):
+        transaction.on_commit(partial(default_storage.delete, f"{instance.folder}/{one}"), robust=True)
+    _remove_folder(Path(settings.MEDIA_ROOT) / "fetched" / str(instance.code))
+
+
+def _remove_folder(folder: Path) -> None:
+    transaction.on_commit(partial(shutil.rmtree, folder, ignore_errors=True))

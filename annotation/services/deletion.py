@@ -8,7 +8,6 @@ from annotation.models import (
     Campaign,
     Comparison,
     Conversation,
-    ImportJob,
     Label,
     Offer,
     RecordedJudgement,
@@ -47,15 +46,13 @@ def delete_campaign(*, campaign: Campaign, user: User | None, confirmed_name: st
     """Gone for good. The name is asked for, and the campaign must be archived or a draft, so that nobody is at work.
 
     The large tables first, in chunks of short transactions; a crash leaves an archived campaign that can be deleted
-    again. Files of imports go with their rows.
+    again. Files go with the rows that name them: see annotation/leftovers.py.
     """
     if confirmed_name.strip() != campaign.name:
         raise Refusal(_("Type the campaign's name to delete it."))
     if campaign.state not in (Campaign.State.ARCHIVED, Campaign.State.DRAFT):
         raise Refusal(_("Archive the campaign before you delete it."))
     counts = dict(preview_deletion(campaign))
-    for job in ImportJob.objects.filter(campaign=campaign):
-        job.file.delete(save=False)
     for rows in (Label, Offer, Comparison, Conversation):
         while ids := list(rows.objects.filter(campaign=campaign).values_list("pk", flat=True)[:CHUNK]):
             with transaction.atomic():
