@@ -5,27 +5,32 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from activelearning.progress import MEASURES, THRESHOLDS, Question
+from activelearning.progress import MEASURES, THRESHOLDS, Axis, Question
 
 NAMES = {
     "error": _("largest standard error"),
     "information": _("information in nats"),
+    "bound": _("bound on the policy's loss"),
     "accuracy": _("accuracy on control labels"),
 }
 
 
+AXES = {Axis.LABELS: _("labels"), Axis.MONEY: _("money")}
+
+
 class OutlookForm(forms.Form):
-    """Which measure, how many more labels, and what change is too little. Every field has a default."""
+    """Which measure, how much more of what, and what change is too little. Every field has a default."""
 
     measure = forms.ChoiceField(label=_("Measure"), choices=NAMES, required=False, initial="error")
     following = forms.IntegerField(
-        label=_("Labels to come"), min_value=1, max_value=1_000_000, required=False, initial=100
+        label=_("How many more"), min_value=1, max_value=1_000_000, required=False, initial=100
     )
+    axis = forms.ChoiceField(label=_("Counted in"), choices=AXES, required=False, initial=Axis.LABELS)
     threshold = forms.FloatField(
         label=_("Stop below a change of"),
         min_value=0,
         required=False,
-        help_text=_("Left empty: 0.02 of a standard error, half a nat, half a percent of accuracy."),
+        help_text=_("Left empty: 0.02 of a standard error, half a nat, 0.1 of the bound, half a percent of accuracy."),
     )
 
     def __init__(self, data: Any) -> None:
@@ -41,4 +46,5 @@ class OutlookForm(forms.Form):
             measure=measure,
             following=self.cleaned_data.get("following") or 100,
             threshold=THRESHOLDS[measure] if threshold is None else threshold,
+            axis=Axis(self.cleaned_data.get("axis") or Axis.LABELS),
         )

@@ -110,6 +110,8 @@ class Estimate(models.Model):
     """g / d (Kiefer-Wolfowitz): 1 is the limit."""
     worst_error = models.FloatField(null=True, blank=True)
     """Largest standard error of a reward difference over the pool; null where it was not computed this time."""
+    bound = models.FloatField(null=True, blank=True)
+    """(M13) of the pessimistic choice among the given responses; null where it was not computed this time."""
     smallest_eigenvalue = models.FloatField()
     """Of H (M4), also where rationality is estimated."""
     saving = models.FloatField(null=True, blank=True)
@@ -207,6 +209,8 @@ class Plan(models.Model):
     replayed_at = models.DateTimeField(null=True, blank=True)
     replay_is_same = models.BooleanField(null=True, blank=True)
     """Whether choosing again from the stored inputs gave the same offers; null until somebody asked."""
+    replay_reason = models.TextField(blank=True)
+    """Why it could not be chosen again; empty where it could."""
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

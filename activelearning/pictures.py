@@ -10,6 +10,7 @@ from activelearning.algorithms.forecast import Measure
 from activelearning.plots import Line, draw_intervals, draw_lines, draw_reliability
 from activelearning.portraits import Portrait
 from activelearning.progress import (
+    Axis,
     Question,
     measured,
     read_calibration,
@@ -76,17 +77,21 @@ def draw_calibration(campaign: Campaign, question: Question, theme: str) -> str:
 
 def draw_outlook(campaign: Campaign, question: Question, theme: str) -> str:
     curve, scores = read_curve(campaign), read_scores(campaign)
-    labels, values = measured(curve, scores, question.measure)
+    labels, values = measured(curve, scores, question)
     lines = [Line(_("so far"), labels, values)]
     ahead = read_outlook(campaign, curve, scores, question).forecast
     if ahead is not None:
         lines.append(Line(_("expected, 95 %"), ahead.labels, ahead.value, ahead.low, ahead.high, is_dashed=True))
-    return draw_lines(lines, x=_("labels"), y=str(AXES[question.measure]), theme=theme)
+    x = _("money spent, %(currency)s") % {"currency": campaign.currency}
+    if question.axis is Axis.LABELS:
+        x = _("labels")
+    return draw_lines(lines, x=x, y=str(AXES[question.measure]), theme=theme)
 
 
 AXES = {
     Measure.STANDARD_ERROR: gettext_lazy("largest standard error"),
     Measure.LOG_DET: gettext_lazy("nats of log det"),
+    Measure.BOUND: gettext_lazy("bound on the policy's loss"),
     Measure.ACCURACY: gettext_lazy("share predicted right"),
 }
 

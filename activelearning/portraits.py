@@ -113,7 +113,7 @@ def read_portraits(campaign: Campaign, teachers: Sequence[Teacher]) -> list[Port
 
 
 def read_portrait(campaign: Campaign, code: UUID) -> Portrait | None:
-    return next(iter(read_portraits(campaign, teachers_of(campaign).filter(code=code)[:1])), None)
+    return next(iter(read_portraits(campaign, list(teachers_of(campaign).filter(code=code)))), None)
 
 
 def _median_seconds(labels: QuerySet[Label]) -> dict[int, float]:

@@ -4,6 +4,7 @@ import math
 from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
+from enum import StrEnum
 
 import numpy as np
 from django.db.models import Count, Max
@@ -34,6 +35,7 @@ class Curve:
     worst_error: Floats
     certificate: Floats
     cost: Floats
+    bound: Floats
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -51,9 +53,9 @@ def read_curve(campaign: Campaign) -> Curve:
     table = np.array(
         [
             [math.nan if value is None else float(value) for value in row]
-            for row in rows.values_list("label_count", "log_det", "worst_error", "certificate", "cost")
+            for row in rows.values_list("label_count", "log_det", "worst_error", "certificate", "cost", "bound")
         ]
-    ).reshape(-1, 5)
+    ).reshape(-1, 6)
     return Curve(*table.T)
 
 
@@ -72,13 +74,22 @@ OUTLOOK_POINTS = 40
 """Points behind a forecast, of the later part of the curve: the first labels have another shape."""
 
 
+class Axis(StrEnum):
+    """What a curve runs along."""
+
+    LABELS = "labels"
+    MONEY = "money"
+
+
 @dataclass(frozen=True)
 class Question:
-    """What a researcher asks of the future: which measure, how many more labels, and what is too little."""
+    """What a researcher asks of the future: which measure, how much more of what, and what is too little."""
 
     measure: Measure
     following: int
     threshold: float
+    axis: Axis = Axis.LABELS
+    """What is counted: labels, or the money they cost."""
 
 
 @dataclass(frozen=True)
@@ -91,31 +102,56 @@ class Outlook:
     now: float | None
     """The measure today."""
     at_end: Figure | None
-    """What it should be after the following labels."""
+    """What it should be after the following labels, or the following money."""
     cost: float | None
-    """Of the following labels, at what a label has cost so far."""
+    """Of the following labels, at what a label has cost so far; or the money itself."""
 
 
 MEASURES = {
     "error": Measure.STANDARD_ERROR,
     "information": Measure.LOG_DET,
+    "bound": Measure.BOUND,
     "accuracy": Measure.ACCURACY,
 }
-THRESHOLDS = {Measure.STANDARD_ERROR: 0.02, Measure.LOG_DET: 0.5, Measure.ACCURACY: 0.005}
+THRESHOLDS = {Measure.STANDARD_ERROR: 0.02, Measure.LOG_DET: 0.5, Measure.BOUND: 0.1, Measure.ACCURACY: 0.005}
 
 
-def measured(curve: Curve, scores: "Scores", measure: Measure) -> tuple[Floats, Floats]:
-    """Label counts and values behind a forecast: the later three quarters of the labels. (p,), (p,)"""
+def measured(curve: Curve, scores: "Scores", question: Question) -> tuple[Floats, Floats]:
+    """Counts (labels or money) and values behind a forecast: the later three quarters of them. (p,), (p,)
+
+    Of estimates that had cost the same, the last one stands for all.
+    """
+    measure, is_money = question.measure, question.axis is Axis.MONEY
     if measure is Measure.ACCURACY:
-        return _accuracy_points(scores)
-    values = curve.log_det if measure is Measure.LOG_DET else curve.worst_error
-    keep = np.isfinite(values) & (curve.labels > 0)
-    if keep.any():
-        keep &= curve.labels >= curve.labels[keep][-1] / 4
-    places = np.flatnonzero(keep)
-    if len(places) > OUTLOOK_POINTS:
-        places = places[np.unique(np.linspace(0, len(places) - 1, OUTLOOK_POINTS).astype(int))]
-    return curve.labels[places], values[places]
+        labels, values = _accuracy_points(scores)
+        counts = _cost_at(curve, labels) if is_money else labels
+    else:
+        values = {Measure.LOG_DET: curve.log_det, Measure.BOUND: curve.bound}.get(measure, curve.worst_error)
+        counts = curve.cost if is_money else curve.labels
+    known = np.isfinite(values) & (counts > 0)
+    if measure in (Measure.STANDARD_ERROR, Measure.BOUND):
+        known &= values > 0  # nan compares as False
+    counts, values = counts[known], values[known]
+    counts, places = _last_of_each(counts)
+    values = values[places]
+    if measure is not Measure.ACCURACY and len(counts):
+        late = counts >= counts[-1] / 4
+        counts, values = counts[late], values[late]
+    if len(counts) > OUTLOOK_POINTS:
+        thinned = np.unique(np.linspace(0, len(counts) - 1, OUTLOOK_POINTS).astype(int))
+        counts, values = counts[thinned], values[thinned]
+    return counts, values
+
+
+def _last_of_each(counts: Floats) -> tuple[Floats, Ints]:
+    """Every count once, rising, and where it stands last."""
+    found, places = np.unique(counts[::-1], return_index=True)
+    return found, np.asarray(len(counts) - 1 - places, dtype=np.int64)
+
+
+def _cost_at(curve: Curve, labels: Floats) -> Floats:
+    """What the campaign had spent at these label counts."""
+    return np.interp(labels, curve.labels, curve.cost) if len(curve) else np.zeros(len(labels))
 
 
 def _accuracy_points(scores: "Scores") -> tuple[Floats, Floats]:
@@ -131,16 +167,28 @@ def _accuracy_points(scores: "Scores") -> tuple[Floats, Floats]:
 
 
 def read_outlook(campaign: Campaign, curve: Curve, scores: "Scores", question: Question) -> Outlook:
-    labels, values = measured(curve, scores, question.measure)
-    advice = advise_stop(question.measure, labels, values, following=question.following, threshold=question.threshold)
-    if not len(labels):
-        return Outlook(question, None, advice, None, None, _cost_of(campaign, question.following))
-    last = labels[-1]
-    ahead = forecast(question.measure, labels, values, np.linspace(last, last + question.following, 25))
+    counts, values = measured(curve, scores, question)
+    is_money = question.axis is Axis.MONEY
+    cost = float(question.following) if is_money else _cost_of(campaign, question.following)
+    advice = advise_stop(
+        question.measure,
+        counts,
+        values,
+        following=question.following,
+        threshold=question.threshold,
+        unit=campaign.currency if is_money else "labels",
+    )
+    if is_money and not campaign.spent:
+        reason = _("No label has cost anything so far: ask for labels instead of money.")
+        advice = StopAdvice(None, Figure.undefined(reason), reason)
+    if not len(counts):
+        return Outlook(question, None, advice, None, None, cost)
+    last = counts[-1]
+    ahead = forecast(question.measure, counts, values, np.linspace(last, last + question.following, 25))
     end = None
     if ahead is not None:
-        end = Figure(float(ahead.value[-1]), float(ahead.low[-1]), float(ahead.high[-1]), len(labels))
-    return Outlook(question, ahead, advice, float(values[-1]), end, _cost_of(campaign, question.following))
+        end = Figure(float(ahead.value[-1]), float(ahead.low[-1]), float(ahead.high[-1]), len(counts))
+    return Outlook(question, ahead, advice, float(values[-1]), end, cost)
 
 
 def _cost_of(campaign: Campaign, labels: int) -> float | None:
@@ -284,6 +332,7 @@ class Summary:
     recent_gain: float | None
     worst_error: float | None
     certificate: float | None
+    bound: float | None
     saving: Figure
     calibration: Calibration
     outlook: Outlook
@@ -295,6 +344,7 @@ def read_summary(campaign: Campaign, question: Question) -> Summary:
         recent_gain=recent_gain(curve),
         worst_error=_last(curve.worst_error),
         certificate=_last(curve.certificate),
+        bound=_last(curve.bound),
         saving=read_saving(campaign),
         calibration=read_calibration(campaign, scores),
         outlook=read_outlook(campaign, curve, scores, question),

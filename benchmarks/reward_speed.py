@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from activelearning.algorithms.features import Encoder, Projection
-from training.algorithms.pessimism import ConfidenceSet
+from activelearning.algorithms.pessimism import ConfidenceSet
 from training.algorithms.reward import Reward
 
 WORDS = ["measure", "the", "river", "slowly", "and", "report", "what", "it", "carries", "down", "to", "sea", "today"]

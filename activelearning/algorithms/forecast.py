@@ -86,11 +86,19 @@ def forecast(measure: Measure, labels: Floats, values: Floats, at: Floats, *, le
 
 
 def advise_stop(
-    measure: Measure, labels: Floats, values: Floats, *, following: int, threshold: float, level: float = 0.95
+    measure: Measure,
+    labels: Floats,
+    values: Floats,
+    *,
+    following: float,
+    threshold: float,
+    unit: str = "labels",
+    level: float = 0.95,
 ) -> StopAdvice:
     """Stop when the next labels are expected to move the measure by less than the threshold.
 
-    following  B, the labels that would be bought next
+    following  B, the labels that would be bought next, or the money that would be spent
+    unit       what the axis counts, as the reason names it
     threshold  in the measure's own unit
     """
     now = float(labels[-1]) if len(labels) else 1.0
@@ -104,7 +112,9 @@ def advise_stop(
     figure = Figure(max(change, 0.0), max(0.0, change - spread), max(0.0, change + spread), len(labels))
     should_stop = change < threshold
     verb = "less" if should_stop else "more"
-    reason = f"The next {following} labels should move the {measure.value} by {change:.3g}, {verb} than {threshold:g}."
+    reason = (
+        f"The next {following:g} {unit} should move the {measure.value} by {change:.3g}, {verb} than {threshold:g}."
+    )
     return StopAdvice(should_stop, figure, reason)
 
 

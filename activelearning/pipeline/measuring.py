@@ -5,6 +5,7 @@ import numpy as np
 from activelearning.algorithms.figures import Figure
 from activelearning.algorithms.forecast import design_saving
 from activelearning.algorithms.information import certificate, label_weight
+from activelearning.algorithms.pessimism import DELTA, ConfidenceSet, confidence_radius, pessimistic_regret
 from activelearning.algorithms.types import Floats, Ints, Singles
 from activelearning.arrays import (
     LabelRows,
@@ -19,12 +20,14 @@ MEASURE_ROWS = 20_000
 """A pool up to this size has its certificate and worst error computed with every estimate; a larger one"""
 MEASURE_EVERY = 1.05
 """when the labels have grown so much."""
+BOUND_PROMPTS = 5_000
+"""Prompts, evenly spaced, that the bound is a mean over."""
 BEST_UTILITY = 2.399357
 """u*, where a label of given gap tells most: root of u tanh(u / 2) = 2."""
 
 
 def measure(campaign: Campaign, pool: PoolRows, labels: LabelRows, known: Known) -> None:
-    """Worst error, certificate and saving of an estimate, stored with its row. No teacher waits for them."""
+    """Worst error, certificate, bound and saving of an estimate, stored with its row. No teacher waits for them."""
     row = known.row
     if row.worst_error is not None:
         return
@@ -33,7 +36,8 @@ def measure(campaign: Campaign, pool: PoolRows, labels: LabelRows, known: Known)
     if is_large and measured is not None and row.label_count < MEASURE_EVERY * measured.label_count:
         return
     row.worst_error, row.certificate = _measure_design(pool, known)
-    Estimate.objects.filter(pk=row.pk).update(worst_error=row.worst_error, certificate=row.certificate)
+    row.bound = measure_bound(pool, known)
+    Estimate.objects.filter(pk=row.pk).update(worst_error=row.worst_error, certificate=row.certificate, bound=row.bound)
     measure_saving(campaign, pool, labels, known)
 
 
@@ -65,6 +69,24 @@ def _measure_design(pool: PoolRows, known: Known) -> tuple[float | None, float |
         candidate_weight=best,
     )
     return worst, found / width if np.isfinite(found) else None
+
+
+def measure_bound(pool: PoolRows, known: Known) -> float | None:
+    """What the pessimistic choice among the given responses may lose (M13), over at most `BOUND_PROMPTS` prompts."""
+    rows = np.flatnonzero(pool.has_features)
+    prompts = np.unique(pool.conversation[rows])
+    if not len(prompts):
+        return None
+    if len(prompts) > BOUND_PROMPTS:
+        prompts = prompts[np.linspace(0, len(prompts) - 1, BOUND_PROMPTS).astype(int)]
+        rows = rows[np.isin(pool.conversation[rows], prompts)]
+    responses, place = np.unique(np.r_[pool.a[rows], pool.b[rows]], return_index=True)
+    radius = confidence_radius(
+        known.theta.size, delta=DELTA, ridge=known.row.ridge, theta_norm=float(np.linalg.norm(known.theta))
+    )
+    information = known.arrays.get("marginal_information", known.information)  # (M10) where rationality is estimated
+    confidence = ConfidenceSet(known.theta, information, radius)
+    return pessimistic_regret(confidence, pool.phi[responses], np.tile(pool.conversation[rows], 2)[place])
 
 
 def _best_weights(design: Singles, category: Ints, known: Known) -> Floats:

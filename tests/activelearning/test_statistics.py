@@ -1,16 +1,19 @@
 """Every statistic that a page shows, against a truth that was planted in the rows."""
 
 import math
+from decimal import Decimal
 
 import numpy as np
 import pytest
 from django.utils import timezone
 
+from activelearning.algorithms.pessimism import ConfidenceSet, certify, choose, confidence_radius, reference_feature
 from activelearning.arrays import load_pool
 from activelearning.models import ControlScore, Estimate, Projection
 from activelearning.pipeline import embed, known, refit, replan
 from activelearning.portraits import OUTCOME, read_agreement, read_portraits
 from activelearning.progress import (
+    Axis,
     Measure,
     Question,
     read_calibration,
@@ -21,7 +24,7 @@ from activelearning.progress import (
     recent_gain,
     running_accuracy,
 )
-from annotation.models import Campaign, Comparison, Label, Offer, Pool, Teacher
+from annotation.models import Campaign, Comparison, Conversation, Label, Offer, Pool, Response, Teacher
 from tests.activelearning.conftest import hire
 from tests.conftest import add_conversations
 
@@ -189,6 +192,66 @@ def test_a_planted_power_law_is_carried_on(campaign: Campaign) -> None:
         campaign, read_curve(campaign), read_scores(campaign), Question(Measure.STANDARD_ERROR, 10, 0.05)
     )
     assert stop.advice.should_stop is True
+
+
+def test_a_planted_bound_is_carried_on_along_labels_and_along_money(campaign: Campaign) -> None:
+    counts = list(range(40, 401, 20))
+    rng = np.random.default_rng(6)
+    plant_estimates(campaign, counts, [1.0] * len(counts), [1.0] * len(counts))
+    for row in Estimate.objects.all():
+        row.bound = 30 / math.sqrt(row.label_count) * math.exp(0.01 * rng.standard_normal())
+        row.cost = Decimal(row.label_count) / 4
+        row.save()
+    Campaign.objects.filter(pk=campaign.pk).update(spent=100, label_count=400)
+    campaign.refresh_from_db()
+    for axis, following in ((Axis.LABELS, 400), (Axis.MONEY, 100)):
+        question = Question(Measure.BOUND, following, 0.1, axis)
+        outlook = read_outlook(campaign, read_curve(campaign), read_scores(campaign), question)
+        assert outlook.at_end is not None
+        assert outlook.at_end.low is not None
+        assert outlook.at_end.high is not None
+        assert outlook.at_end.low < 30 / math.sqrt(800) < outlook.at_end.high
+        assert outlook.cost == pytest.approx(100)
+        assert outlook.advice.should_stop is False
+        assert f"{following} {'EUR' if axis is Axis.MONEY else 'labels'}" in outlook.advice.reason
+
+
+def test_labels_that_cost_nothing_have_no_forecast_along_money(campaign: Campaign) -> None:
+    counts = list(range(40, 401, 20))
+    plant_estimates(campaign, counts, [float(n) for n in counts], [6 / math.sqrt(n) for n in counts])
+    question = Question(Measure.STANDARD_ERROR, 100, 0.01, Axis.MONEY)
+    outlook = read_outlook(campaign, read_curve(campaign), read_scores(campaign), question)
+    assert outlook.advice.should_stop is None
+    assert "cost" in outlook.advice.reason
+    Estimate.objects.update(cost=5)  # one label was paid, the others were free
+    Campaign.objects.filter(pk=campaign.pk).update(spent=5)
+    campaign.refresh_from_db()
+    outlook = read_outlook(campaign, read_curve(campaign), read_scores(campaign), question)
+    assert outlook.advice.should_stop is None
+    assert "points" in outlook.advice.reason
+
+
+def test_the_bound_of_an_estimate_is_the_certificate_of_the_pessimistic_choice(studied: Campaign, pool: Pool) -> None:
+    for conversation in Conversation.objects.all()[:20]:
+        third = Response.objects.create(conversation=conversation, digest="third", messages=[])
+        first = conversation.responses.order_by("id")[0]
+        Comparison.objects.create(campaign=studied, conversation=conversation, a=first, b=third)
+    plant_answers(studied, pool, [2.0, 1.0], count=60)
+    replan(studied.pk)
+    found = known.latest(studied)
+    assert found is not None
+    rows = load_pool(studied, Projection.objects.get())
+    radius = confidence_radius(3, delta=0.1, ridge=found.row.ridge, theta_norm=float(np.linalg.norm(found.theta)))
+    confidence = ConfidenceSet(found.theta, found.arrays["marginal_information"], radius)
+    pairs = []
+    for conversation in Conversation.objects.filter(campaign=studied):
+        ids = conversation.responses.order_by("id").values_list("id", flat=True)
+        features = np.stack([rows.phi[np.searchsorted(rows.response_ids, one)] for one in ids])
+        pairs.append((features, reference_feature(features)))
+    chosen = [[choose(confidence, features, v)] for features, v in pairs]
+    bound = Estimate.objects.latest().bound
+    assert bound == pytest.approx(certify(confidence, pairs, chosen=chosen).regret, rel=1e-5)
+    assert sum(len(features) == 3 for features, _ in pairs) == 20
 
 
 def test_a_young_campaign_gets_no_advice_and_is_told_why(campaign: Campaign) -> None:

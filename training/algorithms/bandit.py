@@ -13,8 +13,8 @@ from numpy.random import Generator
 from scipy.special import expit
 
 from activelearning.algorithms.estimation import fit
+from activelearning.algorithms.pessimism import ConfidenceSet, confidence_radius
 from activelearning.algorithms.types import Floats, Labels
-from training.algorithms.pessimism import ConfidenceSet, confidence_radius
 
 GOOD, BAD, TRAPS, FEW = 1.0, -1.0, 40, 2
 

@@ -10,12 +10,12 @@ import torch
 from transformers import PreTrainedModel
 
 from activelearning.algorithms.features import render_text
+from activelearning.algorithms.pessimism import Certificate, certify
 from activelearning.algorithms.types import Floats
 from training.algorithms.data import Candidates, Preference
 from training.algorithms.evaluation import Figures, best_of_n_curve, coverage, labelled_offsets, win_rate
 from training.algorithms.generation import Sample, encode_pair, generate, log_probs
 from training.algorithms.language_model import inference_dtype, load_model, load_tokenizer
-from training.algorithms.pessimism import Certificate, certify
 from training.algorithms.policy import Job
 
 PATH = (0.25, 0.5, 0.75)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from activelearning.algorithms.pessimism import DELTA
+
 METHODS = ("rerank", "best_of_n", "dpo", "pessimistic_dpo", "rso", "policy_gradient")
 GENERATIVE = ("best_of_n", "dpo", "pessimistic_dpo", "rso", "policy_gradient")
 PRECISIONS = ("auto", "bf16", "float32")
@@ -35,7 +37,7 @@ class TrainingConfig:
     encoder: str = "minilm"
     """Frozen encoder behind phi, for texts that the run itself generates: `minilm`, a hub id or a path."""
 
-    delta: float = 0.1
+    delta: float = DELTA
     """The confidence set (M11) misses theta* with at most this probability, asymptotically; in (0, 1)."""
     radius: float | None = None
     """Radius of the confidence set by hand, >= 0; None computes it from delta. 0 is the plain method."""

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from activelearning.algorithms.features import Projection
+from activelearning.algorithms.pessimism import ConfidenceSet, confidence_radius, reference_feature
 from activelearning.algorithms.types import Floats
-from training.algorithms.pessimism import ConfidenceSet, confidence_radius, reference_feature
 
 Message = dict[str, str]
 Matrix = NDArray[np.floating[Any]]

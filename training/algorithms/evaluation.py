@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from activelearning.algorithms.pessimism import ConfidenceSet, Matrix
 from activelearning.algorithms.types import Floats
 from training.algorithms.data import Preference, TrainingData
-from training.algorithms.pessimism import ConfidenceSet, Matrix
 from training.algorithms.policy import Choice
 
 Figures = dict[str, Any]

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from activelearning.algorithms.pessimism import ConfidenceSet
 from activelearning.algorithms.types import Floats, Singles
 from training.algorithms.config import TrainingConfig
 from training.algorithms.data import Message, TrainingData
 from training.algorithms.journal import Journal
-from training.algorithms.pessimism import ConfidenceSet
 
 
 class Cancelled(Exception):

@@ -3,8 +3,8 @@
 import numpy as np
 
 from activelearning.algorithms.features import render_text
+from activelearning.algorithms.pessimism import choose, reference_feature
 from training.algorithms.data import Message
-from training.algorithms.pessimism import choose, reference_feature
 from training.algorithms.policy import Choice, Fitted, Job
 
 

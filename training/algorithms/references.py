@@ -14,12 +14,12 @@ from accelerate.utils.operations import broadcast_object_list
 from safetensors.numpy import load_file, save_file
 
 from activelearning.algorithms.features import render_text
+from activelearning.algorithms.pessimism import reference_feature
 from activelearning.algorithms.types import Floats
 from training.algorithms import artifact
 from training.algorithms.data import TrainingData
 from training.algorithms.generation import sample_responses
 from training.algorithms.language_model import prepare_base
-from training.algorithms.pessimism import reference_feature
 from training.algorithms.policy import Job, is_main_process, process_count
 
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from activelearning.algorithms.features import Encoder, Message, Projection, render_text
+from activelearning.algorithms.pessimism import ConfidenceSet
 from activelearning.algorithms.types import Floats
 from training.algorithms import artifact
-from training.algorithms.pessimism import ConfidenceSet
 
 
 @dataclass(frozen=True)

@@ -19,13 +19,13 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from activelearning.algorithms.features import Encoder
+from activelearning.algorithms.pessimism import Certificate, certify
 from training.algorithms import artifact, policy_rerank
 from training.algorithms.checkpoints import DiskFull, is_disk_full
 from training.algorithms.config import TrainingConfig
 from training.algorithms.data import TrainingData
 from training.algorithms.evaluation import Figures, compare_choices, coverage, judge_reward, labelled_offsets
 from training.algorithms.journal import Journal, Report
-from training.algorithms.pessimism import Certificate, certify
 from training.algorithms.policy import Fitted, Job, Policy, TextEncoder, is_main_process
 from training.algorithms.texts import storable
 

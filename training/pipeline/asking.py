@@ -4,13 +4,11 @@ import numpy as np
 
 from activelearning.algorithms.features import Projection as Pca
 from activelearning.algorithms.features import render_text
+from activelearning.algorithms.pessimism import DELTA, ConfidenceSet, confidence_radius
 from activelearning.models import Estimate
 from activelearning.pipeline.embedding import open_encoder
 from activelearning.storage import read_arrays
-from training.algorithms.pessimism import ConfidenceSet, confidence_radius
 from training.models import RewardQuestion
-
-DELTA = 0.1
 
 
 def answer_question(pk: int) -> None:

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
+from activelearning.algorithms.pessimism import certify
 from training.algorithms.config import TrainingConfig
 from training.algorithms.data import TrainingData
-from training.algorithms.pessimism import certify
 
 
 def contrast(config: TrainingConfig, data: TrainingData) -> dict[str, Any]:

@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from activelearning.algorithms.pessimism import ConfidenceSet
 from training.algorithms.data import Preference, TrainingData
 from training.algorithms.evaluation import best_of_n_curve, compare_choices, coverage, judge_reward, win_rate
-from training.algorithms.pessimism import ConfidenceSet
 from training.algorithms.policy import Choice
 
 UNIT = ConfidenceSet(np.array([1.0]), np.array([[1.0]]), 2.0)

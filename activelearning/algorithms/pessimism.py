@@ -16,9 +16,11 @@ from scipy.linalg import solve_triangular
 from scipy.special import chdtri
 
 from activelearning.algorithms.information import cholesky
-from activelearning.algorithms.types import Floats
+from activelearning.algorithms.types import Floats, Ints
 
 Matrix = NDArray[np.floating[Any]]
+DELTA = 0.1
+"""The confidence set misses theta with this chance, where nobody says otherwise."""
 
 
 def confidence_radius(dimensions: int, *, delta: float, ridge: float, theta_norm: float) -> float:
@@ -162,3 +164,24 @@ def certify(
         responses=float(np.mean(counts)),
         sampled=sampled,
     )
+
+
+def pessimistic_regret(confidence: ConfidenceSet, features: Matrix, prompt: Ints) -> float | None:
+    """(M13) of the pointwise pessimistic policy over given responses, v their mean; None without two for any prompt.
+
+        E_x[ max_a ucb(x,a) - max_a lcb(x,a) ]
+
+    what `certify` says of `choose`, for all prompts at once and without the error.
+
+    features  (r, d)       of the responses
+    prompt    (r,) int64   which prompt each answers; prompts with one response are left out
+    """
+    order = np.argsort(prompt, kind="stable")
+    _, starts, counts = np.unique(prompt[order], return_index=True, return_counts=True)
+    if not (counts >= 2).any():
+        return None
+    rows = np.asarray(features, dtype=np.float64)[order]
+    offsets = rows - np.repeat(np.add.reduceat(rows, starts) / counts[:, None], counts, axis=0)  # (r, d)
+    means, penalties = confidence.means(offsets), confidence.penalties(offsets)
+    gaps = np.maximum.reduceat(means + penalties, starts) - np.maximum.reduceat(means - penalties, starts)
+    return float(gaps[counts >= 2].mean())

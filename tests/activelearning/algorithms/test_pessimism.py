@@ -5,11 +5,12 @@ import pytest
 from scipy.optimize import minimize
 from scipy.stats import chi2
 
-from training.algorithms.pessimism import (
+from activelearning.algorithms.pessimism import (
     ConfidenceSet,
     certify,
     choose,
     confidence_radius,
+    pessimistic_regret,
     reference_feature,
 )
 
@@ -170,3 +171,16 @@ def test_an_impossible_information_matrix_is_refused(information: np.ndarray) ->
 
 def _symmetric(matrix: np.ndarray) -> np.ndarray:
     return (matrix + matrix.T) / 2
+
+
+def test_the_regret_of_the_pessimistic_choice_is_what_the_certificate_says_of_it() -> None:
+    rng = np.random.default_rng(3)
+    root = rng.normal(size=(4, 4))
+    confidence = ConfidenceSet(theta=rng.normal(size=4), information=root @ root.T + np.eye(4), radius=1.7)
+    prompt = np.array([3, 1, 3, 2, 1, 3, 7])
+    features = rng.normal(size=(7, 4))
+    pairs = [(features[prompt == one], reference_feature(features[prompt == one])) for one in (1, 3)]
+    chosen = [[choose(confidence, rows, v)] for rows, v in pairs]
+    expected = certify(confidence, pairs, chosen=chosen).regret
+    assert pessimistic_regret(confidence, features, prompt) == pytest.approx(expected)
+    assert pessimistic_regret(confidence, features[:2], prompt[:2]) is None
