@@ -22,6 +22,7 @@ from annotation.formats.detection import parse_rows
 from annotation.formats.types import BadRow, Parsed, ParsedConversation, ParsedVote, Row, UnreadableSource
 from annotation.intake import Brought, add_conversations, add_votes
 from annotation.models import Campaign, ImportJob, ImportProblem, User
+from annotation.services.ordering import add_in_order
 
 SAMPLE = Path(__file__).parent / "sample" / "conversations.jsonl"
 """The project's own sample: 63 conversations in 6 categories."""
@@ -196,6 +197,7 @@ def import_chunk(job: ImportJob, chunk: list[Parsed]) -> None:
     )
     if not touched:
         raise ImportTaken(f"Import {job.pk} was carried on by another worker.")
+    add_in_order(job.campaign_id)
     conversations = [item for item in chunk if isinstance(item, ParsedConversation)]
     votes = [item for item in chunk if isinstance(item, ParsedVote)]
     bad = [item for item in chunk if isinstance(item, BadRow)]

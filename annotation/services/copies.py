@@ -8,6 +8,7 @@ from django.db.models import F
 from annotation.models import Campaign, Comparison, Conversation, GuidelineVersion, Response, Role, User
 from annotation.services.audit import record_audit
 from annotation.services.campaigns import COPIED
+from annotation.services.ordering import add_in_order
 
 CHUNK = 500
 
@@ -44,6 +45,7 @@ def _chunks(campaign: Campaign) -> Iterator[list[Conversation]]:
 @transaction.atomic
 def _copy(conversations: list[Conversation], clone: Campaign) -> None:
     """Conversations, responses and comparisons; responses keep their order, so that a stays before b."""
+    add_in_order(clone.pk)
     ids = [conversation.pk for conversation in conversations]
     responses = list(Response.objects.filter(conversation__in=ids).order_by("pk"))
     response_ids = [response.pk for response in responses]

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -15,19 +16,24 @@ import pytest
 from django.db import connection, connections
 from django.utils import timezone
 
+from annotation import imports
+from annotation.formats.types import Message, ParsedConversation, ParsedResponse
 from annotation.models import (
     Campaign,
     Comparison,
     Enrolment,
+    ImportJob,
     Invitation,
     Label,
     LedgerEntry,
     Membership,
     Offer,
     Pool,
+    Response,
     Teacher,
     User,
 )
+from annotation.services import copies
 from annotation.services.budget import reserve
 from annotation.services.invitations import accept_invitation
 from annotation.services.labels import edit_label, record_label, undo_label
@@ -35,6 +41,8 @@ from annotation.services.ledger import balance, pay_out, unbalanced_movements
 from annotation.services.offers import claim_offer, lapse_offers, queue_offers, skip_offer, withdraw_offers
 from annotation.services.refusals import AlreadyLabelled, InvitationSpent, OfferLapsed, OfferNotHeld, Refusal
 from tests.annotation.conftest import draft_for
+from training.models import Policy
+from training.services.generations import add_responses
 
 ROOT = Path(__file__).resolve().parents[2]
 Result = TypeVar("Result")
@@ -260,3 +268,57 @@ def test_nothing_is_lost_or_doubled_when_everybody_is_killed_at_random() -> None
         "wrong_counters",
     )
     assert {name: result[name] for name in faults} == dict.fromkeys(faults, 0)
+
+
+ADDING: dict[str, Callable[[Campaign], object]] = {
+    "import": lambda campaign: imports.import_chunk(job_of(campaign, "quick"), [parsed("quick")]),
+    "copy": lambda campaign: copies._copy([], campaign),
+    "policy": lambda campaign: add_responses(policy=Policy(campaign=campaign), texts={}),
+}
+
+
+@on_postgres
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("adding", list(ADDING))
+def test_rows_appear_in_the_order_of_their_ids(
+    campaign: Campaign, monkeypatch: pytest.MonkeyPatch, adding: str
+) -> None:
+    """Who reads on from the largest id that they saw meets every row, however long the first writer takes."""
+    inserted, released = threading.Event(), threading.Event()
+    count = imports.count
+
+    def count_late(job: ImportJob, *rest: Any, **named: Any) -> None:
+        if job.name == "slow":
+            inserted.set()
+            released.wait(timeout=30)
+        count(job, *rest, **named)
+
+    def run(act: Callable[[], object]) -> None:
+        try:
+            act()
+        finally:
+            connections.close_all()
+
+    monkeypatch.setattr(imports, "count", count_late)
+    with ThreadPoolExecutor(2) as threads:
+        slow = threads.submit(run, lambda: imports.import_chunk(job_of(campaign, "slow"), [parsed("slow")]))
+        assert inserted.wait(timeout=30)
+        quick = threads.submit(run, lambda: ADDING[adding](campaign))
+        with suppress(TimeoutError):
+            quick.result(timeout=1)
+        waited, seen = not quick.done(), Response.objects.count()
+        released.set()
+        slow.result(timeout=30)
+        quick.result(timeout=30)
+    assert waited
+    assert seen == 0  # no larger id while smaller ones are to come
+    assert Response.objects.count() == (4 if adding == "import" else 2)
+
+
+def job_of(campaign: Campaign, name: str) -> ImportJob:
+    return ImportJob.objects.create(campaign=campaign, name=name, state=ImportJob.State.RUNNING)
+
+
+def parsed(name: str) -> ParsedConversation:
+    responses = [ParsedResponse(messages=(Message(role="assistant", content=f"{name} {side}"),)) for side in "ab"]
+    return ParsedConversation(line=1, prompt=(Message(role="user", content=name),), responses=tuple(responses))

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from annotation.formats.types import Message, ParsedResponse
 from annotation.models import Campaign, Comparison, Conversation, Response, User
+from annotation.services.ordering import add_in_order
 from annotation.services.refusals import Refusal
 from training.models import Generation, Policy
 
@@ -61,6 +62,7 @@ def add_responses(*, policy: Policy, texts: Mapping[int, Sequence[str]], seed: i
     Each new response is compared with the other new ones and with one that was there before, drawn by the seed. An
     empty text, or one that the conversation already has word for word, adds nothing.
     """
+    add_in_order(policy.campaign_id)
     responses_added, made = 0, []
     for pk, written in texts.items():
         conversation = Conversation.objects.get(pk=pk, campaign=policy.campaign)
