@@ -158,23 +158,23 @@ ACCOUNT_RATE_LIMITS = {
 REQUIRE_SECOND_FACTOR = ENV.second_factor
 MFA_SUPPORTED_TYPES = ["totp", "recovery_codes"]
 ALLAUTH_TRUSTED_PROXY_COUNT = ENV.proxies
-SOCIALACCOUNT_PROVIDERS = (
-    {
-        "openid_connect": {
-            "APPS": [
-                {
-                    "provider_id": "oidc",
-                    "name": ENV.oidc["name"] or "Single sign-on",
-                    "client_id": ENV.oidc["client_id"],
-                    "secret": ENV.oidc["client_secret"],
-                    "settings": {"server_url": ENV.oidc["server_url"]},
-                }
-            ]
-        }
+
+
+def sign_in_through(oidc: dict[str, str]) -> dict[str, Any]:
+    """allauth's words for one identity provider; none without its address."""
+    if not oidc["server_url"]:
+        return {}
+    app = {
+        "provider_id": "oidc",
+        "name": oidc["name"] or "Single sign-on",
+        "client_id": oidc["client_id"],
+        "secret": oidc["client_secret"],
+        "settings": {"server_url": oidc["server_url"]},
     }
-    if ENV.oidc["server_url"]
-    else {}
-)
+    return {"openid_connect": {"APPS": [app]}}
+
+
+SOCIALACCOUNT_PROVIDERS = sign_in_through(ENV.oidc)
 
 # Language and time ----------------------------------------------------------------------------------------------------
 
@@ -257,7 +257,7 @@ CELERY_TASK_ROUTES = {
     "activelearning.weigh_withdrawal": {"queue": "default"},
     "activelearning.*": {"queue": "plan"},
     "training.run": {"queue": "gpu"},
-    "training.answer": {"queue": "plan"},  # whose worker holds the encoder anyway
+    "training.answer": {"queue": "default"},  # whose worker embeds, and has the encoder in memory
 }
 CELERY_BEAT_SCHEDULE = {
     "what is stale": {"task": "activelearning.reconcile", "schedule": 3.0, "options": {"expires": 3}},
