@@ -7,6 +7,7 @@ checked: a name that answers differently the second time gains nothing. Redirect
 import ipaddress
 import socket
 from dataclasses import dataclass
+from http.client import HTTPException
 from time import monotonic
 from urllib.parse import SplitResult, urlsplit
 
@@ -16,6 +17,7 @@ from django.conf import settings
 from django.utils.translation import gettext as _
 
 MOST_BYTES = 1024 * 1024
+GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 
 
 class OutboundRefused(Exception):
@@ -45,9 +47,9 @@ def post(url: str, *, body: bytes, headers: dict[str, str], timeout: float) -> A
     try:
         response = pool.request(
             "POST",
-            parts._replace(scheme="", netloc="", fragment="").geturl() or "/",
+            parts._replace(scheme="", netloc="", path=parts.path or "/", fragment="").geturl(),
             body=body,
-            headers={**headers, "Host": parts.netloc.rpartition("@")[2], "User-Agent": "Tutelage"},
+            headers={**headers, "Host": parts.netloc, "User-Agent": "Tutelage"},
             timeout=urllib3.Timeout(total=timeout),
             retries=False,
             redirect=False,
@@ -59,21 +61,35 @@ def post(url: str, *, body: bytes, headers: dict[str, str], timeout: float) -> A
             if len(received) > MOST_BYTES or monotonic() > ends:
                 raise OutboundFailed("The answer was too long or too slow.")
         return Answer(response.status, received, {name.lower(): value for name, value in response.headers.items()})
-    except (urllib3.exceptions.HTTPError, OSError) as error:
+    except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
         raise OutboundFailed(f"{type(error).__name__}: {error}"[:200]) from error
     finally:
         pool.close()
 
 
 def split(url: str) -> SplitResult:
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
-        raise OutboundRefused(_("The address must begin with http:// or https:// and hold no user name."))
+    """The parts of an address that may be asked, its name as the network writes it (例え.jp is xn--r8jz45g.jp).
+
+    What goes over http can be read and changed on the way, keys with it: only a host that the deployment allows may be
+    asked so. Raises OutboundRefused.
+    """
     try:
-        _port(parts)
-    except ValueError as error:
-        raise OutboundRefused(_("The address has no valid port.")) from error
+        parts = urlsplit(url)
+        parts = parts._replace(netloc=_netloc(parts)) if parts.username is None else parts
+    except ValueError as error:  # UnicodeError is one
+        raise OutboundRefused(_("The address has no valid name or port.")) from error
+    is_secure = parts.scheme == "https" or (
+        parts.scheme == "http" and host_of(parts) in settings.OUTBOUND_PRIVATE_HOSTS
+    )
+    if not is_secure or not parts.hostname or parts.username is not None:
+        raise OutboundRefused(_("The address must begin with https:// and hold no user name."))
     return parts
+
+
+def _netloc(parts: SplitResult) -> str:
+    host = parts.hostname or ""
+    name = f"[{host}]" if ":" in host else host.encode("idna").decode()
+    return name if parts.port is None else f"{name}:{parts.port}"
 
 
 def _port(parts: SplitResult) -> int:
@@ -109,6 +125,8 @@ def is_public(address: str) -> bool:
             nested = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if nested is not None:
             return is_public(str(nested))
+        if ip not in GLOBAL_UNICAST:  # what is left out there wraps IPv4 in other ways, or is local by older rules
+            return False
     return ip.is_global and not ip.is_multicast
 
 

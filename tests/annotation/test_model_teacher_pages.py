@@ -68,9 +68,9 @@ def test_a_double_click_adds_one(admin: Client, where: str) -> None:
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"base_url": "ftp://models.example.org/v1"}, "must begin with http:// or https://"),
-        ({"base_url": "http://127.0.0.1:6379/v1", "key_name": ""}, "leads to an address inside the network"),
-        ({"base_url": "http://169.254.169.254/v1", "key_name": ""}, "leads to an address inside the network"),
+        ({"base_url": "ftp://models.example.org/v1"}, "must begin with https://"),
+        ({"base_url": "https://127.0.0.1:6379/v1", "key_name": ""}, "leads to an address inside the network"),
+        ({"base_url": "https://169.254.169.254/v1", "key_name": ""}, "leads to an address inside the network"),
         ({"base_url": "https://nowhere.invalid/v1", "key_name": ""}, "leads to no address"),
         ({"key_name": "SECRET_KEY"}, "has no key MODEL_KEY_SECRET_KEY"),
         ({"key_name": "NOWHERE"}, "has no key MODEL_KEY_NOWHERE"),

@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -30,11 +31,13 @@ class Receiver:
         self.status = 200
         self.location = ""
         self.received: list[tuple[dict[str, str], bytes]] = []
+        self.paths: list[str] = []
         receiver = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
+                receiver.paths.append(self.path)
                 receiver.received.append(({name.lower(): value for name, value in self.headers.items()}, body))
                 self.send_response(receiver.status)
                 if receiver.location:
@@ -132,18 +135,59 @@ class TestWebhooks:
         assert WebhookDelivery.objects.get().state == WebhookDelivery.State.GIVEN_UP
 
     @pytest.mark.parametrize(
-        "url", ["ftp://example.org/", "https://user@example.org/", "file:///etc/passwd", "example.org"]
+        "url",
+        [
+            "ftp://example.org/",
+            "https://user@example.org/",
+            "file:///etc/passwd",
+            "example.org",
+            "http://example.org/",
+            "https://[::1/",
+            "https://a..b/",
+            "https://example.org:0x50/",
+            "https://:443/",
+        ],
     )
     def test_it_takes_web_addresses_only(self, alice: User, campaign: Campaign, url: str) -> None:
         with pytest.raises(Refusal):
             add_webhook(campaign=campaign, user=alice, url=url, kinds=[])
 
+    def test_an_address_that_cannot_be_sent_to_is_given_up_in_the_end(
+        self, campaign: Campaign, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def fail(*_args: Any, **_named: Any) -> None:
+            raise UnicodeEncodeError("latin-1", "例え", 0, 2, "ordinal not in range(256)")
+
+        monkeypatch.setattr("urllib3.HTTPConnectionPool.request", fail)
+        post_notice(campaign=campaign, kind="run_finished", text="Run 7 is done.", key="run-7")
+        delivery = WebhookDelivery.objects.get()
+        for _attempt in range(ATTEMPTS):
+            assert not try_now(delivery)
+        delivery.refresh_from_db()
+        assert delivery.state == WebhookDelivery.State.GIVEN_UP
+        assert "UnicodeEncodeError" in delivery.last_status
+
 
 class TestOutbound:
+    def test_a_name_in_any_script_is_asked_as_the_network_writes_it(
+        self, receiver: Receiver, settings: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        port = receiver.server.server_port
+        settings.OUTBOUND_PRIVATE_HOSTS = [f"xn--r8jz45g.jp:{port}"]
+        found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+        monkeypatch.setattr("annotation.outbound.socket.getaddrinfo", lambda *_args, **_named: found)
+        assert post(f"http://例え.jp:{port}/", body=b"", headers={}, timeout=5).status == 200
+        assert receiver.received[0][0]["host"] == f"xn--r8jz45g.jp:{port}"
+
+    def test_a_query_without_a_path_arrives(self, receiver: Receiver) -> None:
+        assert post(f"http://{receiver.host}?x=1", body=b"", headers={}, timeout=5).status == 200
+        assert receiver.paths == ["/?x=1"]
+
     @pytest.mark.parametrize(
         "address",
         ["127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
-         "::1", "fe80::1", "fc00::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "::ffff:169.254.169.254"],
+         "::1", "fe80::1", "fc00::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "::ffff:169.254.169.254",
+         "fec0::1", "::ffff:0:8.8.8.8", "::ffff:0:127.0.0.1", "64:ff9b:1::a00:1", "::8.8.8.8"],
     )  # fmt: skip
     def test_these_are_inside(self, address: str) -> None:
         assert not is_public(address)
