@@ -352,6 +352,16 @@ def test_open_doors_answer_everybody_in_their_verbs_only(pattern: URLPattern, mi
                 assert found.status_code == 405, f"{method} as {who}"
 
 
+def test_health_is_no_address_and_answers_everybody_alike(mine: World) -> None:
+    """A middleware's, before all addresses: see tests/test_health.py."""
+    for who, client in clients_of(mine).items():
+        found = {method: client.generic(method, "/health/") for method in METHODS}
+        assert {method: answer.status_code for method, answer in found.items()} == {
+            "GET": 200, "POST": 405, "PUT": 405, "DELETE": 405,
+        }, who  # fmt: skip
+        assert not any(answer.content for answer in found.values())
+
+
 def test_every_address_has_a_rule_and_every_rule_an_address() -> None:
     names = [str(one.name) for one in ADDRESSES]
     assert len(names) == len(set(names))
