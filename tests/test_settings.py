@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import yaml
 
 from config import cache as cache_module
 from config import env
@@ -24,6 +25,26 @@ WRITTEN = {
     if line.startswith("| `")
     for name in re.findall(r"`([A-Z][A-Z_]+)`", line.split("|")[1])
 }
+
+
+COMPOSE = yaml.safe_load((ROOT / "config" / "compose.yaml").read_text())
+OWN = {"DATABASE_URL", "REDIS_URL"}
+"""What the composition itself knows: its services' addresses."""
+
+
+@pytest.mark.parametrize("service", ["migrate", "web", "worker-default", "worker-plan", "worker-gpu", "beat"])
+def test_every_written_setting_reaches_the_containers(service: str) -> None:
+    """All of config/.env is handed on; what the composition sets over it is the same setting again."""
+    found = COMPOSE["services"][service]
+    assert found["env_file"] == [{"path": ".env", "required": False}]
+    over = {name: value for name, value in found["environment"].items() if name not in OWN}
+    assert set(over) <= WRITTEN
+    assert [name for name, value in over.items() if not re.match(rf"\$\{{{name}[:}}]", value)] == []
+
+
+def test_the_file_of_settings_stays_out_of_image_and_repository() -> None:
+    assert "**/.env" in (ROOT / ".dockerignore").read_text().splitlines()
+    assert ".env" in (ROOT / ".gitignore").read_text().splitlines()
 
 
 class Asked(dict[str, str]):
