@@ -4,6 +4,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from itertools import count, groupby, islice
 from uuid import uuid4
 
@@ -18,6 +19,9 @@ from annotation.services.reviews import refer_comparisons
 
 BATCH = 200
 """Labels per transaction."""
+PSEUDONYM = 64
+"""Characters of a teacher's name; a file may call a judge by 128."""
+UNNAMED = "unnamed"
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,10 @@ def judges_of(campaign: Campaign) -> QuerySet[RecordedJudgement, str]:
 
 def teacher_of_judge(judge: str) -> Teacher:
     """The teacher that stands for a recorded judge; the same one for the same name."""
-    pseudonym = f"judge {judge or 'unnamed'}"[:64]
+    pseudonym = f"judge {judge or UNNAMED}"
+    if len(pseudonym) > PSEUDONYM or judge == UNNAMED:
+        digest = sha256(judge.encode()).hexdigest()[:16]  # two names that begin alike are two judges
+        pseudonym = f"{pseudonym[: PSEUDONYM - 17]}~{digest}"
     return Teacher.objects.get_or_create(pseudonym=pseudonym, defaults={"kind": Teacher.Kind.RECORDED})[0]
 
 

@@ -158,3 +158,13 @@ def test_a_judges_teacher_is_the_same_every_time() -> None:
 )
 def test_tiers_by_hand(outcomes: list[tuple[int, int, float]], tiers: list[list[int]] | None) -> None:
     assert tiers_of(outcomes) == tiers
+
+
+def test_judges_whose_long_names_begin_alike_are_two_teachers(campaign: Campaign) -> None:
+    names = ["j" * 100 + side for side in "ab"]
+    for name in names:
+        bring(campaign, *pairs(2, judge=name))
+        assert judgements_to_labels(campaign=campaign, judge=name, teacher=teacher_of_judge(name)) == 2
+    assert len({teacher_of_judge(name).pk for name in [*names, "j" * 58, "", "unnamed"]}) == 5
+    assert teacher_of_judge("j" * 58).pseudonym == "judge " + "j" * 58
+    assert max(len(teacher_of_judge(name).pseudonym) for name in names) == 64
