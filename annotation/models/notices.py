@@ -44,7 +44,7 @@ class Notice(models.Model):
 
 
 class AuditEntry(models.Model):
-    """Who did what to what, for good."""
+    """Who did what to what, for good; only somebody who withdrew is named no more."""
 
     campaign = models.ForeignKey(Campaign, on_delete=models.SET_NULL, null=True, related_name="audit")
     user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")

@@ -6,11 +6,24 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, F, Sum
+from django.db.models import Count, F, Q, Sum
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from annotation.models import Campaign, Enrolment, Label, LedgerEntry, Membership, Message, Offer, Teacher, User
+from annotation.models import (
+    AuditEntry,
+    Campaign,
+    Enrolment,
+    Invitation,
+    InvitationLetter,
+    Label,
+    LedgerEntry,
+    Membership,
+    Message,
+    Offer,
+    Teacher,
+    User,
+)
 from annotation.models.people import make_pseudonym
 from annotation.services.audit import record_audit
 from annotation.services.offers import withdraw_offers
@@ -197,11 +210,16 @@ def _withdraw_labels(campaign: Campaign, teacher: Teacher) -> None:
 @transaction.atomic
 def _forget_person(teacher: Teacher) -> None:
     """Nothing that leads from the labels to the person stays. With it the withdrawal is done."""
-    user = teacher.user
-    Message.objects.filter(teacher=teacher).update(text=_("(withdrawn)"))
+    user, pseudonym = teacher.user, make_pseudonym()
+    Offer.objects.filter(teacher=teacher).exclude(skip_reason="").update(skip_reason="")
+    messages = Message.objects.filter(teacher=teacher)
+    replies = [f"message {pk}" for pk in messages.exclude(reply="").values_list("pk", flat=True)]
+    messages.update(text=_("(withdrawn)"), reply="")
+    AuditEntry.objects.filter(verb="reply to message", object__in=replies).update(details={})
+    AuditEntry.objects.filter(object=teacher.pseudonym).update(object=pseudonym)
     Teacher.objects.filter(pk=teacher.pk).exclude(withdrawal="").update(
         user=None,
-        pseudonym=make_pseudonym(),
+        pseudonym=pseudonym,
         external={},
         endpoint={},
         working_hours=[],
@@ -212,4 +230,22 @@ def _forget_person(teacher: Teacher) -> None:
         withdrawal="",
     )
     if user is not None and not user.roles.exists() and not user.is_staff:
+        _forget_address(user.email)
         user.delete()
+
+
+def _forget_address(address: str) -> None:
+    """From the invitations that it was sent, and from the trail of who invited it."""
+    if not address:
+        return
+    invitations = Invitation.objects.filter(email__iexact=address)
+    InvitationLetter.objects.filter(invitation__in=invitations).delete()
+    invitations.update(email="")
+    named = Q(details__email__iexact=address) | Q(details__emails__icontains=address)
+    for entry in AuditEntry.objects.filter(named, verb="invite"):
+        known = dict(entry.details)
+        if str(known.get("email", "")).lower() == address.lower():
+            known["email"] = ""
+        if "emails" in known:
+            known["emails"] = [one for one in known["emails"] if one.lower() != address.lower()]
+        AuditEntry.objects.filter(pk=entry.pk).update(details=known)

@@ -1,17 +1,21 @@
 """How people come, stay and go: invitations, panels, pools, consent, suspension, withdrawal."""
 
 import contextlib
+import itertools
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.core.serializers import serialize
 from django.utils import timezone
 
 from annotation.models import (
     AuditEntry,
     Campaign,
     Enrolment,
+    Invitation,
+    InvitationLetter,
     Label,
     Membership,
     Message,
@@ -26,6 +30,7 @@ from annotation.services.invitations import (
     accept_invitation,
     grant_role,
     invite,
+    invite_by_email,
     open_account,
     open_invitation,
     read_addresses,
@@ -34,10 +39,12 @@ from annotation.services.invitations import (
 )
 from annotation.services.labels import record_label, undo_label
 from annotation.services.ledger import balance
-from annotation.services.offers import claim_offer, queue_offers
+from annotation.services.notices import reply_to_message
+from annotation.services.offers import claim_offer, queue_offers, skip_offer
 from annotation.services.panels import admit_participant, completion_link, panel_key, pool_of_key, read_participant
 from annotation.services.people import preview_withdrawal, set_time_off, set_working_hours, withdraw_teacher
 from annotation.services.pools import (
+    change_member,
     change_terms,
     consent,
     create_pool,
@@ -359,6 +366,22 @@ class TestWithdrawal:
         withdraw_teacher(teacher=teacher, how="remove", user=alice)
         label.refresh_from_db()
         assert (label.state, label.reason) == (Label.State.WITHDRAWN, "")
+
+    @pytest.mark.parametrize("how", ["remove", "anonymise"])
+    def test_no_word_and_no_address_stays(
+        self, how: str, alice: User, teacher: Teacher, campaign: Campaign, pool: Pool, label: Label
+    ) -> None:
+        skip_offer(offer=claim_offer(campaign=campaign, teacher=teacher), reason="I am Bob, ask my doctor")
+        reply_to_message(message=Message.objects.get(), user=alice, text="Dear Bob of Example Street")
+        both = ["Bob@Example.org", "dan@example.org"]
+        invite(user=alice, pool=pool, email=both[0])
+        invite_by_email(user=alice, pool=pool, addresses=both, origin="https://example.org", language="en")
+        change_member(membership=teacher.memberships.get(), user=alice, capacity=7)
+        withdraw_teacher(teacher=teacher, how=how, user=alice)
+        kept = [Offer, Message, Invitation, InvitationLetter, AuditEntry, Teacher, Membership, Enrolment]
+        text = serialize("json", itertools.chain.from_iterable(model.objects.all() for model in kept)).lower()
+        assert [word for word in ("bob", "doctor", "street") if word in text] == []
+        assert "dan@example.org" in text
 
     def test_twice_is_once(self, alice: User, teacher: Teacher, campaign: Campaign, label: Label) -> None:
         for _again in range(2):
