@@ -6,8 +6,10 @@ from typing import Any
 
 from django.http import StreamingHttpResponse
 
-RUNS = ("=", "+", "-", "@", "\t", "\r")
-"""What makes a spreadsheet take a cell for a formula when it comes first."""
+RUNS = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""What makes a spreadsheet take a cell for a formula when it comes first: OWASP's list, the full-width signs last."""
+BLANKS = " \u00a0\u3000\ufeff\u200b"
+"""What a spreadsheet may drop before it."""
 
 
 class _Line:
@@ -19,7 +21,7 @@ class _Line:
 
 def safe_cell(value: Any) -> Any:
     """A text that would run as a formula gets an apostrophe before it; numbers are what they are."""
-    if isinstance(value, str) and value.lstrip(" ").startswith(RUNS):
+    if isinstance(value, str) and value.lstrip(BLANKS).startswith(RUNS):
         return f"'{value}"
     return value
 

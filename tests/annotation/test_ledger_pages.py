@@ -73,7 +73,7 @@ def test_who_only_got_a_bonus_is_listed_and_paid(
     Enrolment.objects.create(campaign=campaign, teacher=teacher, stage="working")
     where = reverse("campaign_ledger", args=[campaign.code])
     assert admin.get(where).context["accounts"] == []
-    grant_bonus(campaign=campaign, teacher=teacher, amount=Decimal(5), currency="EUR", user=alice, memo="care")
+    grant_bonus(campaign=campaign, teacher=teacher, amount=Decimal(5), user=alice, memo="care")
     (account,) = admin.get(where).context["accounts"]
     assert account.owed == {"EUR": Decimal(5)}
     (row,) = rows_of(admin.get(reverse("payouts_csv", args=[campaign.code])))
@@ -87,7 +87,15 @@ def test_a_memo_that_is_a_formula_does_not_run(admin: Client, campaign: Campaign
     assert [row["memo"] for row in rows if row["memo"]] == [f"'{formula}"] * 2
 
 
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "  =1"])
+FORMULAS = [
+    "=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "\r\n=1",
+    "  =1", " \t=1", "\u00a0=1", "\u3000=1", "\ufeff=1", "\u200b=1",
+    "\uff1d1+1", "\uff0b1", "\uff0d1", "\uff20SUM(A1)", " \uff1d1",
+]  # fmt: skip
+"""OWASP's list, \"CSV Injection\": signs, tab and line breaks, full-width signs; and blanks that a reader drops."""
+
+
+@pytest.mark.parametrize("text", FORMULAS)
 def test_cells_that_would_run_are_quoted(text: str) -> None:
     assert safe_cell(text) == f"'{text}"
 

@@ -151,7 +151,7 @@ def test_an_unchanged_dpo_trainer_trains_on_it(labelled: Campaign, tmp_path: Pat
     assert losses[0] == pytest.approx(0.6931, abs=1e-3), "before any step policy and reference agree: log 2"
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "  =", "\uff1d"])
 def test_no_cell_of_the_csv_is_a_formula(campaign: Campaign, teacher: Teacher, start: str) -> None:
     answer(add_conversations(campaign, 1)[0], teacher, choice="first", reason=f"{start}HYPERLINK(1)")
     text = b"".join(export(lines_of(campaign), kind="labels", format="csv", rationalities={})).decode()

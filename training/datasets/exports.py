@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from activelearning.models import TeacherRationality
 from annotation.models import Campaign, Membership
 from annotation.models.people import known_rationality
+from annotation.spreadsheets import safe_cell
 from training.datasets.frozen import FITTED, Line
 
 Row = dict[str, Any]
@@ -288,6 +289,4 @@ def _messages(messages: list[dict[str, Any]]) -> list[dict[str, str]]:
 def _cell(value: Any) -> Any:
     if isinstance(value, list):
         value = "\n\n".join(f"{message['role']}: {message['content']}" for message in value)
-    if isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")):
-        return f"'{value}"
-    return value
+    return safe_cell(value)
