@@ -48,7 +48,7 @@ class ModelTeacherForm(forms.Form):
         keys = [
             (name, f"{name} · {host}") for name, host in settings.MODEL_HOSTS.items() if name in settings.MODEL_KEYS
         ]
-        choices = [("", _("None: the endpoint asks for no key")), *sorted(keys)]
+        choices = [("", _("No key")), *sorted(keys)]
         self.fields["key_name"].choices = choices  # type: ignore[attr-defined]
 
     def wishes(self) -> dict[str, Any]:

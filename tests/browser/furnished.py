@@ -102,6 +102,7 @@ def _settle(teacher: Teacher, campaign: Campaign) -> User:
     assert bob is not None
     enrol(campaign, teacher)
     Enrolment.objects.filter(teacher=teacher).update(joined_at=timezone.now() - timedelta(days=2))
+    User.objects.filter(pk=bob.pk).update(preferences={"accepted_warnings": ["medicine"]})
     EmailAddress.objects.create(user=bob, email=bob.email, primary=True, verified=True)
     EmailAddress.objects.create(user=bob, email="bob@a-second-address.example.org")
     Teacher.objects.filter(pk=teacher.pk).update(
