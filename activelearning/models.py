@@ -236,7 +236,7 @@ class OfferReason(models.Model):
     propensity = models.FloatField()
     """The chance of this pair within its arm, given the picks before it."""
     runners_up = models.JSONField(default=list, blank=True)
-    """[{"teacher": pseudonym, "gain": nats}, …] and [{"comparison": id, "gain": nats}, …]"""
+    """[{"teacher": id, "gain": nats}, …] and [{"comparison": id, "gain": nats}, …]"""
 
 
 class ControlScore(models.Model):

@@ -59,7 +59,8 @@ class Neighbour:
 
 def read_runners_up(campaign: Campaign, why: OfferReason | None) -> dict[str, list[Neighbour]]:
     rows = why.runners_up if why is not None else []
-    found = [Neighbour(row.get("teacher", ""), row.get("comparison"), float(row["gain"])) for row in rows]
+    names = dict(Teacher.objects.filter(pk__in=[row.get("teacher") for row in rows]).values_list("pk", "pseudonym"))
+    found = [Neighbour(names.get(row.get("teacher"), ""), row.get("comparison"), float(row["gain"])) for row in rows]
     return {
         "teachers": [row for row in found if row.comparison is None],
         "comparisons": [row for row in found if row.comparison is not None],

@@ -165,7 +165,7 @@ Near = tuple[list[tuple[int, float]], list[tuple[int, float]]]
 
 def _reason(scene: Scene, offer: Offer, entry: Chosen, plan: Plan, near: Near) -> OfferReason:
     pick = entry.pick
-    teachers = [{"teacher": scene.members[place].pseudonym, "gain": gain} for place, gain in near[0]]
+    teachers = [{"teacher": scene.members[place].teacher_id, "gain": gain} for place, gain in near[0]]
     comparisons = [{"comparison": int(scene.pool.ids[row]), "gain": gain} for row, gain in near[1]]
     return OfferReason(
         offer=offer,

@@ -138,7 +138,7 @@ def test_an_offers_reason_holds_the_figures_worked_by_hand(axes: Campaign, pool:
     assert why.weight == pytest.approx(9 / 4)
     assert why.gain == pytest.approx(math.log(1 + 9 / 4 * 4 / 5), abs=1e-5)
     other, *near = why.runners_up
-    assert (other["teacher"], other["gain"]) == (blunt.pseudonym, pytest.approx(math.log(1 + 1 / 4 * 4 / 5), abs=1e-5))
+    assert (other["teacher"], other["gain"]) == (blunt.pk, pytest.approx(math.log(1 + 1 / 4 * 4 / 5), abs=1e-5))
     assert [row["gain"] for row in near] == [pytest.approx(why.gain, abs=1e-5)] * 3  # the others along axis 2
 
 

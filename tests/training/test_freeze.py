@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from annotation.models import Campaign, Label, Teacher, User
+from annotation.services.people import ANONYMISE, withdraw_teacher
 from tests.conftest import add_conversations
 from tests.training.conftest import answer
 from training.datasets import frozen
@@ -24,6 +25,7 @@ from training.datasets.frozen import (
     read_lines,
 )
 from training.models import LabelSet
+from training.pipeline.reconciling import erase_everywhere
 
 
 def test_the_same_labels_freeze_to_the_same_row(labelled: Campaign) -> None:
@@ -149,6 +151,22 @@ def test_a_download_holds_no_withdrawn_label_before_it_is_erased(labelled: Campa
         erased = line.get("erased")
         digest.update(bytes.fromhex(erased) if erased else hashlib.sha256(written).digest())
     assert digest.hexdigest() == label_set.digest
+
+
+def test_the_old_pseudonym_leaves_frozen_lines_with_its_teacher(labelled: Campaign, teacher: Teacher) -> None:
+    label_set = freeze(labelled)
+    withdraw_teacher(teacher=teacher, how=ANONYMISE, user=None)
+    assert b"teacher-bob" not in gzip.decompress(b"".join(pack_left(label_set)))
+    for _again in range(2):
+        assert erase_everywhere() == 0
+    label_set.refresh_from_db()
+    with label_set.file.open("rb") as packed:
+        assert b"teacher-bob" not in gzip.decompress(packed.read())
+    assert {line["teacher"] for line in read_lines(label_set)} == {teacher.pseudonym}
+    assert (label_set.withdrawn_seen, label_set.tombstones) == (120, [])
+    again = freeze(labelled)
+    assert again.digest != label_set.digest
+    assert {"renamed"} & set(next(read_lines(again))) == set()
 
 
 @pytest.mark.parametrize("damage", ["truncated", "changed", "missing"])

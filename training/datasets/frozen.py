@@ -1,8 +1,8 @@
 """Freezing: a campaign's labels as canonical JSON lines that are named by what they hold.
 
 A line carries everything that a label means (texts, choice, teacher's pseudonym, arm), so a label set outlives changes
-of the database. Its digest is the sha256 over the sha256 of every line: when a teacher withdraws, the line is erased,
-its sha256 stays, and what is left can still be checked against the digest.
+of the database. Its digest is the sha256 over the sha256 of every line: when a teacher withdraws, the line is erased or
+gets the new pseudonym, its sha256 stays, and what is left can still be checked against the digest.
 """
 
 import gzip
@@ -18,17 +18,15 @@ from typing import IO, Any
 from django.core.files import File
 from django.core.files.storage import default_storage
 from django.db import IntegrityError, transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
-from annotation.models import Adjudication, Campaign, Label, Offer, Response, User
+from annotation.models import Adjudication, Campaign, Label, Offer, Response, Teacher, User
 from training.models import LabelSet
 
 Line = dict[str, Any]
 
 ARMS = (Offer.Arm.DESIGNED, Offer.Arm.CONTROL, Offer.Arm.GOLD, Offer.Arm.REPEAT)
 """Arms that are frozen; a tutorial's answers were given while learning how to answer."""
-FITTED = (Offer.Arm.DESIGNED, Offer.Arm.CONTROL, Offer.Arm.GOLD)
-"""Arms that a reward is fitted on; repeats are for measuring consistency."""
 
 
 class BrokenLabelSet(Exception):
@@ -106,7 +104,7 @@ def freeze(campaign: Campaign, *, user: User | None = None) -> LabelSet:
     digest, count, last = hashlib.sha256(), 0, 0
     tally = _Tally()
     # Before the lines are read: what is withdrawn while they are read counts as not yet seen, and is erased.
-    gone = list(withdrawn_labels(campaign).values_list("id", flat=True))
+    gone = list(left_labels(campaign).values_list("id", flat=True))
     with tempfile.TemporaryFile() as draft:
         with _packed(draft) as packed:
             for line in lines_of(campaign):
@@ -149,8 +147,8 @@ def read_lines(label_set: LabelSet, *, with_erased: bool = False) -> Iterator[Li
         with default_storage.open(str(label_set.file.name)) as packed, gzip.open(packed, "rb") as stream:
             for written in stream:
                 line: Line = json.loads(written)
-                is_erased = "erased" in line
-                digest.update(bytes.fromhex(line["erased"]) if is_erased else hashlib.sha256(written).digest())
+                is_erased, was = "erased" in line, line.get("erased") or line.get("renamed")
+                digest.update(bytes.fromhex(was) if was else hashlib.sha256(written).digest())
                 if with_erased or not (is_erased or line["id"] in withdrawn):
                     yield line
     except (OSError, EOFError, ValueError) as error:
@@ -161,22 +159,48 @@ def read_lines(label_set: LabelSet, *, with_erased: bool = False) -> Iterator[Li
         raise BrokenLabelSet(f"The file of label set {label_set.short_digest} is not what was frozen.")
 
 
-def withdrawn_labels(campaign: Campaign, last: int | None = None) -> QuerySet[Label]:
+def withdrawn_labels(campaign: Campaign, last: int) -> QuerySet[Label]:
     """Labels that their teachers took back, with the earlier answers that they had replaced: those were frozen too."""
+    return Label.objects.filter(_is_withdrawn(campaign), campaign=campaign, id__lte=last)
+
+
+def left_labels(campaign: Campaign) -> QuerySet[Label]:
+    """Withdrawn labels, and those that stay after their teachers left, under another pseudonym."""
+    return Label.objects.filter(_is_withdrawn(campaign) | Q(teacher__in=_left()), campaign=campaign)
+
+
+def _is_withdrawn(campaign: Campaign) -> Q:
     gone = Label.objects.filter(campaign=campaign, state=Label.State.WITHDRAWN)
-    found = Label.objects.filter(campaign=campaign, teacher__in=gone.values("teacher")).exclude(
-        state=Label.State.CURRENT
-    )
-    return found if last is None else found.filter(id__lte=last)
+    return Q(teacher__in=gone.values("teacher")) & ~Q(state=Label.State.CURRENT)
+
+
+def campaigns_left() -> QuerySet[Campaign]:
+    """Campaigns in which somebody's labels were withdrawn or are under another pseudonym."""
+    withdrawn = Label.objects.filter(state=Label.State.WITHDRAWN)
+    stayed = Label.objects.filter(teacher__in=list(_left().values_list("pk", flat=True)))
+    return Campaign.objects.filter(Q(pk__in=withdrawn.values("campaign")) | Q(pk__in=stayed.values("campaign")))
+
+
+def _left() -> QuerySet[Teacher]:
+    return Teacher.objects.filter(withdrawn_at__isnull=False, withdrawal="")
 
 
 def left_lines(label_set: LabelSet) -> Iterator[Line]:
-    """The lines as they are to stand: for each label that was withdrawn its id and what its line's sha256 was."""
-    withdrawn = set(withdrawn_labels(label_set.campaign, label_set.last_label).values_list("id", flat=True))
+    """The lines as they are to stand after withdrawals, with what the sha256 of a changed line was."""
+    campaign, last = label_set.campaign, label_set.last_label
+    withdrawn = set(withdrawn_labels(campaign, last).values_list("id", flat=True))
+    stayed = Label.objects.filter(campaign=campaign, teacher__in=_left(), id__lte=last)
+    names = dict(stayed.values_list("id", "teacher__pseudonym"))
     for line in read_lines(label_set, with_erased=True):
-        if "erased" not in line and line["id"] in withdrawn:
-            line = {"id": line["id"], "erased": hashlib.sha256(canonical(line)).hexdigest()}
-        yield line
+        was = line.get("renamed") or hashlib.sha256(canonical(line)).hexdigest()
+        if "erased" in line:
+            yield line
+        elif line["id"] in withdrawn:
+            yield {"id": line["id"], "erased": was}
+        elif line["teacher"] != names.get(line["id"], line["teacher"]):
+            yield {**line, "teacher": names[line["id"]], "renamed": was}
+        else:
+            yield line
 
 
 def pack_left(label_set: LabelSet) -> Iterator[bytes]:
@@ -188,26 +212,29 @@ def pack_left(label_set: LabelSet) -> Iterator[bytes]:
     yield packer.flush()
 
 
+def is_left_behind(label_set: LabelSet) -> bool:
+    """Whether somebody withdrew since the file was last brought in step."""
+    return left_labels(label_set.campaign).filter(id__lte=label_set.last_label).count() != label_set.withdrawn_seen
+
+
 def erase_withdrawn(label_set: LabelSet) -> int:
-    """Erase from the file the labels that their teachers withdrew since the freeze. Returns how many were erased."""
-    seen = withdrawn_labels(label_set.campaign, label_set.last_label).count()
-    if seen == label_set.withdrawn_seen:
+    """Bring the file in step with the withdrawals since the freeze. Returns how many labels were erased from it."""
+    if not is_left_behind(label_set):
         return 0
+    seen = left_labels(label_set.campaign).filter(id__lte=label_set.last_label).count()
     before, erased = len(label_set.tombstones), set(label_set.tombstones)
+    old = str(label_set.file.name)
     with tempfile.TemporaryFile() as draft:
         with _packed(draft) as packed:
             for line in left_lines(label_set):
                 if "erased" in line:
                     erased.add(line["id"])
                 packed.write(canonical(line))
-        if len(erased) > before:
-            draft.seek(0)
-            old = str(label_set.file.name)
-            label_set.file.name = default_storage.save(old, File(draft))
+        draft.seek(0)
+        label_set.file.name = default_storage.save(old, File(draft))
     label_set.tombstones, label_set.withdrawn_seen = sorted(erased), seen
     label_set.save(update_fields=["file", "tombstones", "withdrawn_seen"])
-    if len(erased) > before:
-        default_storage.delete(old)
+    default_storage.delete(old)
     return len(erased) - before
 
 

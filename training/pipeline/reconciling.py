@@ -6,8 +6,7 @@ from pathlib import Path
 import structlog
 from django.conf import settings
 
-from annotation.models import Campaign, Label
-from training.datasets.frozen import BrokenLabelSet, erase_withdrawn, withdrawn_labels
+from training.datasets.frozen import BrokenLabelSet, campaigns_left, erase_withdrawn, is_left_behind
 from training.models import LabelSet, Policy, Run, Work
 from training.services.rules import start_due_runs
 
@@ -21,12 +20,11 @@ def settle() -> None:
 
 
 def erase_everywhere() -> int:
-    """Erase withdrawn labels from every label set that holds them, and flag the policies that learned from them."""
+    """Bring every label set in step with withdrawals, and flag the policies that learned from what was erased."""
     erased = 0
-    gone = Label.objects.filter(state=Label.State.WITHDRAWN).values("campaign")
-    for campaign in Campaign.objects.filter(pk__in=gone, label_sets__isnull=False).distinct():
+    for campaign in campaigns_left().filter(label_sets__isnull=False).distinct():
         for label_set in LabelSet.objects.filter(campaign=campaign):
-            if withdrawn_labels(campaign, label_set.last_label).count() == label_set.withdrawn_seen:
+            if not is_left_behind(label_set):
                 continue
             try:
                 count = erase_withdrawn(label_set)
