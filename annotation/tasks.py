@@ -77,9 +77,12 @@ def reconcile() -> None:
         tell_waiting.delay()
 
 
-@shared_task(name="annotation.tell_waiting", time_limit=290, soft_time_limit=280)
+@shared_task(name="annotation.tell_waiting", time_limit=290, soft_time_limit=280, acks_late=False)
 def tell_waiting() -> None:
-    """Write to the teachers who asked to be told when there is work again."""
+    """Write to the teachers who asked to be told when there is work again.
+
+    Acknowledged early: it may take longer than the broker waits for a receipt, and the beat asks again anyway.
+    """
     from annotation.services.news import tell_waiting_teachers
 
     tell_waiting_teachers()

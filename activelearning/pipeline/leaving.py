@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import structlog
+from django.core.cache import cache
 
 from activelearning.algorithms.estimation import DidNotConverge, NotIdentified
 from activelearning.algorithms.types import Bools, Floats, Ints
@@ -18,9 +19,26 @@ from annotation.models import Campaign
 
 log = structlog.get_logger()
 
+CLAIM = 660
+"""Seconds: more than the task may take."""
+
 
 def weigh_withdrawal(effect_id: int) -> None:
-    """Fill in what was asked for; asked twice, it does nothing the second time."""
+    """Fill in what was asked for; asked twice, it does nothing the second time.
+
+    It may take longer than the broker waits for a message's receipt, and the beat asks again every minute: the claim
+    keeps other workers out. One that was killed is followed by another when the claim is over.
+    """
+    claim = f"weighing-{effect_id}"
+    if not cache.add(claim, 1, timeout=CLAIM):
+        return
+    try:
+        _weigh(effect_id)
+    finally:
+        cache.delete(claim)
+
+
+def _weigh(effect_id: int) -> None:
     effect = (
         WithdrawalEffect.objects.select_related("campaign")
         .filter(pk=effect_id, state=WithdrawalEffect.State.WAITING)

@@ -1,9 +1,11 @@
 """Letters to teachers who went without work and asked to be told when there is some again."""
 
 from datetime import datetime, timedelta
+from time import monotonic
 
 import structlog
 from django.core import signing
+from django.core.cache import cache
 from django.core.mail import EmailMessage
 from django.db.models import Count, F, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce
@@ -19,6 +21,10 @@ log = structlog.get_logger(__name__)
 SALT = "annotation.news"
 BETWEEN = timedelta(days=1)
 """The least time between two letters to one teacher."""
+ONE_LOOK = 240.0
+"""Seconds of one look, less than the task may take."""
+CURSOR = "news-cursor"
+"""The last teacher of a look that is not finished."""
 
 
 def want_news(*, teacher: Teacher, origin: str, language: str = "") -> None:
@@ -42,20 +48,26 @@ def teacher_of_token(token: str) -> Teacher | None:
         return None
 
 
-def tell_waiting_teachers(*, now: datetime | None = None) -> int:
+def tell_waiting_teachers(*, now: datetime | None = None, seconds: float = ONE_LOOK) -> int:
     """Mark who goes without, and write to who went without and has work again; returns how many letters went out.
 
-    One letter for each absence, and one a day at most; what must wait for the day's end is told then.
+    One letter for each absence, and one a day at most; what must wait for the day's end is told then. A look that ends
+    before the last teacher, by the time or by force, is carried on by the next one.
     """
+    ends = monotonic() + seconds
     now = now or timezone.now()
     open_campaigns = {one.pk: one for one in Campaign.objects.filter(state=Campaign.State.OPEN) if has_openings(one)}
     sent = 0
-    for teacher in listeners():
+    for teacher in listeners().filter(pk__gt=cache.get(CURSOR, 0)):
+        cache.set(CURSOR, teacher.pk, timeout=None)  # before the work: whoever a look dies of stops nobody else
         work = next((one for one in open_campaigns.values() if has_work(one, teacher=teacher, now=now)), None)
         if work is None:
             Teacher.objects.filter(pk=teacher.pk, waiting_since__isnull=True).update(waiting_since=now)
         elif teacher.waiting_since is not None:
             sent += tell(teacher, work, now=now)
+        if monotonic() > ends:
+            return sent
+    cache.delete(CURSOR)
     return sent
 
 

@@ -137,6 +137,25 @@ def test_without_features_it_says_why(campaign: Campaign, teacher: Teacher) -> N
     assert "no features" in effect.reason
 
 
+def test_while_one_worker_is_at_it_the_others_leave_it(
+    campaign: Campaign, staff: list[Teacher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+
+    def ask_again_meanwhile(campaign: Campaign, *, leaver: int) -> dict[str, Any]:
+        begun.append(leaver)
+        weigh_withdrawal(pk)
+        return {"state": "done"}
+
+    monkeypatch.setattr("activelearning.pipeline.leaving.compare_fits", ask_again_meanwhile)
+    (pk,) = ask_for_effects(teacher=staff[0])
+    weigh_withdrawal(pk)
+    assert begun == [staff[0].pk]
+    WithdrawalEffect.objects.update(state="waiting")
+    weigh_withdrawal(pk)
+    assert len(begun) == 2, "the claim ends with the work"
+
+
 def test_a_lost_message_is_sent_again(campaign: Campaign, staff: list[Teacher], sent_tasks: list[Any]) -> None:
     (pk,) = ask_for_effects(teacher=staff[0])
     message = ("activelearning.weigh_withdrawal", (pk,))

@@ -5,19 +5,27 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from django.core import mail
+from django.core.cache import cache
 from django.core.mail import EmailMessage
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from annotation.models import Campaign, Comparison, Offer, Teacher, User
+from annotation.services import news
 from annotation.services.news import news_token, teacher_of_token, tell_waiting_teachers, want_news
 from annotation.tasks import reconcile, tell_waiting
 from tests.annotation.conftest import draft_for
 from tests.conftest import add_conversations
 
 pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def empty_cache() -> None:
+    cache.clear()
 
 
 @pytest.fixture
@@ -164,11 +172,38 @@ def test_a_letter_that_cannot_be_sent_is_tried_again(
     assert tell_waiting_teachers() == 1
 
 
+def test_a_look_that_is_cut_off_is_carried_on(
+    campaign: Campaign, waiting: Teacher, dora: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With more teachers than one look can hold, the last are told too."""
+    assert waiting.pk < dora.pk
+    User.objects.filter(pk=dora.user_id).update(email="dora@example.org")
+    want_news(teacher=dora, origin="https://labels.example.org/")
+    leave(dora)
+    go_without(dora)
+    add_conversations(campaign, 1)
+    assert tell_waiting_teachers(seconds=0) == 1
+    assert tell_waiting_teachers(seconds=0) == 1
+    assert [letter.to for letter in mail.outbox] == [["bob@example.org"], ["dora@example.org"]]
+    assert tell_waiting_teachers() == 0
+
+    def die(*_arguments: Any, **_named: Any) -> bool:
+        raise SoftTimeLimitExceeded
+
+    met = []
+    with monkeypatch.context() as patched:
+        patched.setattr(news, "has_work", die)
+        with pytest.raises(SoftTimeLimitExceeded):
+            tell_waiting_teachers()
+    monkeypatch.setattr(news, "has_work", lambda _campaign, *, teacher, now: met.append(teacher))
+    tell_waiting_teachers()
+    tell_waiting_teachers()
+    assert met == [dora, waiting, dora]
+
+
 def test_the_beat_looks_every_five_minutes(
     campaign: Campaign, waiting: Teacher, sent_tasks: list[tuple[str, tuple[Any, ...]]]
 ) -> None:
-    from django.core.cache import cache
-
     cache.clear()
     reconcile()
     reconcile()
