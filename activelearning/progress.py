@@ -7,7 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 import numpy as np
-from django.db.models import Count, Max
+from django.db.models import Count, Exists, Max, OuterRef, Sum
 from django.utils.translation import gettext as _
 
 from activelearning.algorithms.calibration import Calibration, calibrate
@@ -263,6 +263,28 @@ class Work:
     left: Decimal | None
     per_label: Decimal | None
     per_nat: float | None
+    lost: "Lost"
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Designed offers that lapsed with nobody asked in their place: how many, and the nats that they would tell."""
+
+    offers: int
+    nats: float
+
+
+def read_lost(campaign: Campaign) -> Lost:
+    """By the gain that was planned for each. One that came in place of another and lapsed too stands for both."""
+    lapsed = Offer.objects.filter(campaign=campaign, arm=Offer.Arm.DESIGNED, state=Offer.State.LAPSED)
+    later = Offer.objects.filter(
+        comparison=OuterRef("comparison"),
+        arm=Offer.Arm.DESIGNED,
+        state__in=(*Offer.TAKEN, Offer.State.LAPSED),
+        created_at__gte=OuterRef("closed_at"),
+    )
+    found = lapsed.filter(~Exists(later)).aggregate(offers=Count("id"), nats=Sum("why__gain"))
+    return Lost(found["offers"], found["nats"] or 0.0)
 
 
 def read_work(campaign: Campaign, estimate: Estimate | None) -> Work:
@@ -292,6 +314,7 @@ def read_work(campaign: Campaign, estimate: Estimate | None) -> Work:
         left=None if campaign.budget is None else campaign.budget - campaign.reserved - campaign.spent,
         per_label=campaign.spent / labels if labels else None,
         per_nat=float(campaign.spent) / estimate.log_det if estimate is not None and estimate.log_det > 0 else None,
+        lost=read_lost(campaign),
     )
 
 

@@ -556,6 +556,10 @@ class Migration(migrations.Migration):
             model_name='offer',
             index=models.Index(fields=['teacher', '-closed_at'], name='offer_history'),
         ),
+        migrations.AddIndex(
+            model_name='offer',
+            index=models.Index(condition=models.Q(('arm', 'designed'), ('state', 'lapsed')), fields=['campaign'], name='offer_lapsed'),
+        ),
         migrations.AddConstraint(
             model_name='offer',
             constraint=models.UniqueConstraint(condition=models.Q(('state__in', ('queued', 'held', 'answered')), models.Q(('arm', 'repeat'), _negated=True)), fields=('comparison', 'teacher'), name='offer_one_per_teacher'),

@@ -96,6 +96,7 @@ class Offer(models.Model):
             ),
             models.Index(fields=["held_until"], condition=Q(state="held"), name="offer_ends"),
             models.Index(fields=["teacher", "-closed_at"], name="offer_history"),
+            models.Index(fields=["campaign"], condition=Q(state="lapsed", arm="designed"), name="offer_lapsed"),
         ]
 
 

@@ -5,12 +5,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.test import Client
 from django.utils import timezone
 
 from activelearning.arrays import forget
 from activelearning.models import ControlScore, Estimate, OfferReason, Plan, PlanLease, TeacherRationality
 from activelearning.pipeline import embed, refit, replan, replanning, replay
 from activelearning.planning import choose
+from activelearning.progress import Lost, read_lost
 from annotation.models import (
     Campaign,
     Comparison,
@@ -21,8 +23,10 @@ from annotation.models import (
     Pool,
     RecordedJudgement,
     Teacher,
+    User,
 )
 from annotation.services.labels import undo_label
+from annotation.services.offers import lapse_offers
 from annotation.services.people import REMOVE, withdraw_teacher
 from tests.activelearning.conftest import answer, hire, hold_out, live_offers
 from tests.conftest import add_conversations
@@ -198,6 +202,36 @@ def test_control_offers_stand_in_their_own_slot(ready: Campaign) -> None:
     Campaign.objects.filter(pk=ready.pk).update(control_share=1.0)
     replan(ready.pk)
     assert {(offer.arm, offer.slot) for offer in live_offers(ready)} == {("control", 0)}
+
+
+def test_what_lapses_lose_is_told_until_somebody_is_asked(ready: Campaign, client: Client, alice: User) -> None:
+    """Two go away with their queues: what they were to tell is lost, until the third is asked the same."""
+    Campaign.objects.filter(pk=ready.pk).update(overlap_limit=1)
+    stays, *away = Teacher.objects.order_by("pk")
+    Membership.objects.filter(teacher=stays).update(capacity=0)
+    replan(ready.pk)
+    gains = {offer.pk: offer.why.gain for offer in live_offers(ready)}
+    assert len(gains) == 8
+    assert read_lost(ready) == Lost(0, 0.0)
+    long_ago = timezone.now() - timedelta(hours=1)
+    Teacher.objects.filter(pk__in=[one.pk for one in away]).update(last_seen=long_ago)
+    Offer.objects.filter(campaign=ready).update(created_at=long_ago)
+    assert lapse_offers() == 8
+    assert read_lost(ready) == Lost(8, pytest.approx(sum(gains.values())))
+    client.force_login(alice)
+    page = client.get(f"/campaigns/{ready.code}/progress/").content.decode()
+    assert f"{sum(gains.values()):.3f} nats of 8 offers" in page
+    Membership.objects.filter(teacher=stays).update(capacity=None)
+    replan(ready.pk)
+    asked = {offer.comparison_id for offer in live_offers(ready)}
+    rest = [offer for offer in Offer.objects.filter(state="lapsed") if offer.comparison_id not in asked]
+    assert len(rest) < 8
+    assert read_lost(ready) == Lost(len(rest), pytest.approx(sum(gains[offer.pk] for offer in rest)))
+    again = live_offers(ready)[0]
+    replaced = Offer.objects.filter(comparison=again.comparison, state="lapsed")
+    assert replaced.exists()
+    Offer.objects.filter(pk=again.pk).update(state="lapsed", closed_at=timezone.now())
+    assert read_lost(ready).offers == len(rest) + 1  # the second lapse stands for both
 
 
 def test_a_lapsed_control_offer_is_drawn_again(ready: Campaign) -> None:
