@@ -71,6 +71,12 @@ def imports_to_run() -> list[int]:
     return list(jobs.values_list("id", flat=True))
 
 
+def imports_at_work() -> int:
+    """How many are being run by a worker that lives."""
+    since = timezone.now() - STALE_AFTER
+    return ImportJob.objects.filter(state=ImportJob.State.RUNNING, heartbeat__gte=since).count()
+
+
 def run_import(job_id: int, *, on_progress: Progress | None = None) -> ImportJob:
     """Runs a waiting job, or carries a silent one on from its last chunk, to done or failed.
 

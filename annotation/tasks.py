@@ -34,10 +34,15 @@ def send_quietly(task: str, row_id: int) -> None:
 
 @shared_task(name="annotation.run_import", time_limit=6 * 3600, soft_time_limit=6 * 3600 - 60)
 def run_import(job_id: int) -> None:
-    """Read an import's file into conversations. Sent again, it goes on where it stopped."""
-    from annotation.imports import ImportTaken
+    """Read an import's file into conversations. Sent again, it goes on where it stopped.
+
+    While as many as may are run it waits: the beat asks again.
+    """
+    from annotation.imports import ImportTaken, imports_at_work
     from annotation.imports import run_import as read_in
 
+    if imports_at_work() >= settings.IMPORTS_AT_ONCE:
+        return
     with suppress(ImportTaken):  # another worker has it, or it is finished
         read_in(job_id)
 

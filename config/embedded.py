@@ -116,8 +116,10 @@ def _processes(environment: Environment, host: str, port: int) -> list[Process]:
     def process(name: str, command: list[str], *after: str) -> Process:
         return Process(name, command, logs, variables, after=after)
 
-    def worker(queue: str) -> Process:
-        options = ["-Q", queue, "-n", f"{queue}@%h", "-c", "1", "--without-mingle", "--without-gossip", "-l", "info"]
+    def worker(queue: str, *, processes: int = 1) -> Process:
+        options = [
+            "-Q", queue, "-n", f"{queue}@%h", "-c", str(processes), "--without-mingle", "--without-gossip", "-l", "info",
+        ]  # fmt: skip
         return process(f"worker-{queue}", [*celery, "worker", *options], "redis")
 
     web = [
@@ -129,7 +131,7 @@ def _processes(environment: Environment, host: str, port: int) -> list[Process]:
     return [
         *([process("redis", _redis_command(environment.data))] if embedded_redis else []),
         process("web", web),
-        worker("default"),
+        worker("default", processes=2),  # an import of minutes leaves one for letters, webhooks and lapses
         worker("plan"),
         worker("gpu"),
         process("beat", beat, "redis"),

@@ -1,18 +1,25 @@
 """What the beat finds, and what a view may ask of the workers."""
 
+import dataclasses
+import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from celery import Celery
 from django.core.cache import cache
+from django.core.files.base import ContentFile
 from django.utils import timezone
 
+from annotation.imports import imports_to_run, start_import
 from annotation.models import Campaign, ImportJob, Notice, Offer, Teacher
 from annotation.services.notices import post_notice
 from annotation.services.offers import claim_offer
 from annotation.services.webhooks import add_webhook
 from annotation.tasks import ask_for_replan, reconcile, run_import
+from config import embedded
+from config.env import read_environment
 
 pytestmark = pytest.mark.django_db
 Sent = list[tuple[str, tuple[Any, ...]]]
@@ -68,3 +75,29 @@ def test_an_import_that_another_worker_has_is_left_to_it(campaign: Campaign) -> 
     run_import(job.pk)
     job.refresh_from_db()
     assert job.state == "running"
+
+
+def test_imports_leave_a_process_for_the_rest(campaign: Campaign, settings: Any) -> None:
+    settings.IMPORTS_AT_ONCE = 1
+    one = ImportJob.objects.create(
+        campaign=campaign, name="one", state=ImportJob.State.RUNNING, heartbeat=timezone.now()
+    )
+    other = start_import(campaign=campaign, name="other", file=ContentFile(b'{"prompt": "a", "responses": ["b", "c"]}'))
+    run_import(other.pk)
+    other.refresh_from_db()
+    assert other.state == ImportJob.State.WAITING
+    assert imports_to_run() == [other.pk], "the beat asks again"
+    ImportJob.objects.filter(pk=one.pk).update(state=ImportJob.State.DONE)
+    run_import(other.pk)
+    other.refresh_from_db()
+    assert other.state == ImportJob.State.DONE
+
+
+def test_a_worker_has_more_processes_than_imports_take(settings: Any, tmp_path: Path) -> None:
+    compose = (Path(__file__).resolve().parents[2] / "config" / "compose.yaml").read_text()
+    on_a_server = re.search(r'"default@%h", "-c", "(\d+)"', compose)
+    assert on_a_server is not None
+    assert int(on_a_server[1]) > settings.IMPORTS_AT_ONCE
+    environment = dataclasses.replace(read_environment(), data=tmp_path)
+    (worker,) = [one for one in embedded._processes(environment, "127.0.0.1", 1) if one.name == "worker-default"]
+    assert int(worker.command[worker.command.index("-c") + 1]) == 2
