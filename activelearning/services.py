@@ -66,6 +66,8 @@ DRY = timedelta(seconds=10)
 """Queues that a plan could not fill are looked at again so late: nothing may be left to ask."""
 UNSENT = timedelta(seconds=30)
 """What was asked for and is not there so late is asked of a worker again."""
+PATIENCE = timedelta(minutes=10)
+"""A replay that is not there by then will not come: its worker died of it, or none looks after its queue."""
 EMPTY = timedelta(seconds=2)
 """An empty one so soon: somebody has just come."""
 
@@ -176,5 +178,20 @@ def unsent_effects() -> list[int]:
 
 
 def ask_to_replay(*, plan: Plan) -> None:
-    """Forget what an earlier replay said: the page waits for the worker's answer."""
-    Plan.objects.filter(pk=plan.pk).update(replay_asked_at=timezone.now(), replayed_at=None, replay_is_same=None)
+    """Forget what an earlier replay said: the page waits for the worker's answer.
+
+    The caller sends it; the beat does if the message is lost.
+    """
+    Plan.objects.filter(pk=plan.pk).update(
+        replay_asked_at=timezone.now(), replayed_at=None, replay_is_same=None, replay_reason=""
+    )
+
+
+def unsent_replays() -> list[int]:
+    """Those that wait for longer than a message takes. What no worker finished in good time is given up."""
+    now = timezone.now()
+    waiting = Plan.objects.filter(replay_asked_at__lt=now - UNSENT, replayed_at__isnull=True)
+    waiting.filter(replay_asked_at__lt=now - PATIENCE).update(
+        replayed_at=now, replay_reason="No worker finished it in ten minutes."
+    )
+    return list(waiting.order_by("pk").values_list("pk", flat=True)[:20])

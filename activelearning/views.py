@@ -2,12 +2,11 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-import structlog
-from celery import current_app
 from django.core.cache import cache
 from django.db import transaction
 from django.http import Http404, HttpResponse
@@ -20,14 +19,12 @@ from activelearning.portraits import read_agreement, read_portrait, read_portrai
 from activelearning.progress import read_features, read_summary, read_work
 from activelearning.reasons import find_offers, read_history, read_runners_up
 from activelearning.services import ask_for_effects, ask_to_replay, campaigns_of, effects_of
-from activelearning.tasks import weigh_withdrawal
 from annotation.models import Campaign, Comparison, Offer, Role
 from annotation.rendering import render_sides
+from annotation.tasks import send_quietly
 from annotation.views.keyset import newest_first, oldest_first, read_key
 from annotation.views.pages import HtmxRequest, PageRequest, staff_page
 from annotation.views.teachers import find_teacher, may_withdraw
-
-log = structlog.get_logger(__name__)
 
 SUMMARY_SECONDS = 3
 AGREEMENT_SECONDS = 30
@@ -126,7 +123,8 @@ def withdrawal_effect(request: PageRequest, campaign: Campaign, teacher: UUID) -
         raise Http404
     if request.method == "POST":
         waiting = ask_for_effects(teacher=found)
-        transaction.on_commit(lambda: send_effects(waiting))
+        for pk in waiting:
+            transaction.on_commit(partial(send_quietly, "activelearning.weigh_withdrawal", pk))
         if not request.htmx:
             return redirect("withdrawal_effect", code=campaign.code, teacher=found.code)
     effects, campaigns = effects_of(found), campaigns_of(found).count()
@@ -139,15 +137,6 @@ def withdrawal_effect(request: PageRequest, campaign: Campaign, teacher: UUID) -
         "is_missing": campaigns > sum(effect.state == WithdrawalEffect.State.DONE for effect in effects),
     }
     return page_or_fragment(request, "withdrawal_effect", context)
-
-
-def send_effects(ids: list[int]) -> None:
-    """A broker that is down costs the time until the beat asks again."""
-    for pk in ids:
-        try:
-            weigh_withdrawal.apply_async((pk,))
-        except Exception as error:  # of the broker's transport
-            log.warning("effect not sent", effect=pk, reason=str(error))
 
 
 # Why ------------------------------------------------------------------------------------------------------------------
@@ -223,5 +212,5 @@ def plan(request: HtmxRequest, campaign: Campaign, plan: UUID) -> HttpResponse:
 def replay_plan(request: HtmxRequest, campaign: Campaign, plan: UUID) -> HttpResponse:
     found = get_object_or_404(Plan, campaign=campaign, code=plan)
     ask_to_replay(plan=found)
-    current_app.send_task("activelearning.replay", args=[found.pk])
+    transaction.on_commit(lambda: send_quietly("activelearning.replay", found.pk))
     return redirect("plan", code=campaign.code, plan=found.code)

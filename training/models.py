@@ -235,6 +235,30 @@ class Generation(Work):
         ordering = ["-id"]
 
 
+class FreezeRequest(models.Model):
+    """Labels that a worker is to freeze for somebody, since they are too many for one request of a page."""
+
+    class State(models.TextChoices):
+        WAITING = "waiting", _("Waiting")
+        DONE = "done", _("Done")
+        FAILED = "failed", _("Failed")
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="freeze_requests")
+    state = models.CharField(max_length=16, choices=State, default=State.WAITING)
+    reason = models.TextField(blank=True)
+    label_set = models.ForeignKey(LabelSet, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    asked_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    begun_at = models.DateTimeField(null=True, blank=True)
+    """When a worker last took it."""
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(fields=["campaign"], condition=models.Q(state="waiting"), name="one_freeze_waits")
+        ]
+
+
 class RewardQuestion(models.Model):
     """What does the reward say of this text, and how sure is it? A row, a task, and a page that follows."""
 

@@ -27,14 +27,6 @@ def ask_for_answer(pk: int) -> None:
         log.warning("question not sent", id=pk, reason=str(error))
 
 
-def ask_for_freeze(campaign_id: int) -> None:
-    """Freeze a campaign's labels in the background."""
-    try:
-        freeze_labels.apply_async((campaign_id,))
-    except Exception as error:
-        log.warning("freeze not sent", id=campaign_id, reason=str(error))
-
-
 @shared_task(name="training.run", acks_late=False)
 def run(kind: str, pk: int) -> None:
     """See one run or generation through, for hours if need be.
@@ -56,18 +48,18 @@ def answer(pk: int) -> None:
 
 
 @shared_task(name="training.freeze", soft_time_limit=1800, time_limit=1830)
-def freeze_labels(campaign_id: int) -> None:
-    """Freeze the current labels; the same labels give the same set."""
-    from annotation.models import Campaign
-    from training.datasets.frozen import freeze
+def freeze_labels(request_id: int) -> None:
+    """Freeze a campaign's current labels for whoever asked; the same labels give the same set."""
+    from training.pipeline.freezing import freeze_requested
 
-    freeze(Campaign.objects.get(pk=campaign_id))
+    freeze_requested(request_id)
 
 
 @shared_task(name="training.reconcile", soft_time_limit=60, time_limit=90)
 def reconcile() -> None:
-    """What is owed: runs that wait or lost their worker, rules whose time has come, withdrawn labels to erase."""
+    """What is owed: what waits or lost its worker, rules whose time has come, withdrawn labels to erase."""
     from training.pipeline.reconciling import settle
+    from training.services.freezing import free_freezes
 
     settle()
     for kind, pk in _due():
@@ -76,6 +68,9 @@ def reconcile() -> None:
     for pk in RewardQuestion.objects.filter(state=RewardQuestion.State.WAITING).values_list("id", flat=True)[:20]:
         if cache.add(f"training:question:{pk}", 1, timeout=AGAIN):
             answer.apply_async((pk,), expires=AGAIN)
+    for pk in free_freezes().values_list("id", flat=True)[:20]:
+        if cache.add(f"training:freeze:{pk}", 1, timeout=AGAIN):
+            freeze_labels.apply_async((pk,), expires=AGAIN)
 
 
 def _due() -> list[tuple[str, int]]:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import structlog
 from django.utils import timezone
 
 from activelearning.arrays import (
@@ -10,6 +11,8 @@ from activelearning.arrays import (
 from activelearning.models import Estimate, Plan
 from activelearning.planning import Inputs, choose
 from activelearning.storage import read_arrays
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,16 @@ def replay(plan: Plan) -> Replay:
     return Replay(plan, now, then)
 
 
-def store_replay(plan_id: int) -> bool:
-    """Replay a plan and keep the answer in its row."""
-    is_same = replay(Plan.objects.get(pk=plan_id)).is_same
-    Plan.objects.filter(pk=plan_id).update(replayed_at=timezone.now(), replay_is_same=is_same)
+def store_replay(plan_id: int) -> bool | None:
+    """Replay a plan and keep the answer in its row, or the reason why there is none: None."""
+    plan = Plan.objects.get(pk=plan_id)
+    is_same, reason = None, ""
+    try:
+        is_same = replay(plan).is_same
+    except Exception as error:
+        log.exception("replay failed", plan=plan_id)
+        reason = f"{type(error).__name__}: {error}"[:2000]
+    Plan.objects.filter(pk=plan_id, replay_asked_at=plan.replay_asked_at).update(
+        replayed_at=timezone.now(), replay_is_same=is_same, replay_reason=reason
+    )
     return is_same

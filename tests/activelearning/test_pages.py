@@ -1,17 +1,22 @@
 """The researcher's pages: they work, for whom they may, and say what the rows say."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from celery import Celery
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from activelearning.models import EmbeddingProgress, Plan
 from activelearning.pipeline import embed, replan, store_replay
+from activelearning.services import ask_to_replay
+from activelearning.tasks import reconcile
 from annotation.models import Campaign, Comparison, Offer, Pool, Role, Teacher, User
 from tests.activelearning.conftest import answer, hire
 from tests.conftest import add_conversations
@@ -170,6 +175,12 @@ def test_the_outlook_answers_what_was_asked(busy: Campaign, alice: User, sign_in
     assert "Go on." in patient
     done = client.get(address, {"measure": "information", "following": "1", "threshold": "1000"}).content.decode()
     assert "Stop." in done
+    for measure in ("error", "information", "bound", "accuracy"):
+        for axis in ("labels", "money", "time"):
+            asked = {"measure": measure, "axis": axis, "following": "50"}
+            assert client.get(address, asked).status_code == 200, asked
+            plot = client.get(reverse("progress_plot", args=[busy.code, "outlook"]), asked)
+            assert (plot.status_code, plot["Content-Type"]) == (200, "image/svg+xml"), asked
     assert client.get(address, {"measure": "luck", "following": "-3", "threshold": "soon"}).status_code == 200
 
 
@@ -203,17 +214,61 @@ def test_a_comparison_tells_its_history(busy: Campaign, alice: User, sign_in: Si
 
 
 def test_a_plan_is_replayed_by_a_worker_and_the_page_follows(
-    busy: Campaign, alice: User, sign_in: SignIn, sent_tasks: list[tuple[str, tuple[Any, ...]]]
+    busy: Campaign,
+    alice: User,
+    sign_in: SignIn,
+    sent_tasks: list[tuple[str, tuple[Any, ...]]],
+    django_capture_on_commit_callbacks: Any,
 ) -> None:
     plan = Plan.objects.latest("id")
     client = sign_in(alice)
     address = reverse("plan", args=[busy.code, plan.code])
     assert "hx-get" not in client.get(address).content.decode().split('id="plan"')[1].split(">")[0]
-    client.post(reverse("plan_replay", args=[busy.code, plan.code]))
+    with django_capture_on_commit_callbacks(execute=True):
+        client.post(reverse("plan_replay", args=[busy.code, plan.code]))
     assert sent_tasks == [("activelearning.replay", (plan.pk,))]
     assert "A worker is choosing again" in client.get(address).content.decode()
     assert store_replay(plan.pk)
     assert "the same offers in the same order" in client.get(address).content.decode()
+
+
+def test_a_replay_outlives_a_broker_that_is_down(
+    busy: Campaign,
+    alice: User,
+    sign_in: SignIn,
+    sent_tasks: list[tuple[str, tuple[Any, ...]]],
+    monkeypatch: pytest.MonkeyPatch,
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    def refuse(*_arguments: Any, **_options: Any) -> None:
+        raise ConnectionError("Connection refused")
+
+    plan, client = Plan.objects.latest("id"), sign_in(alice)
+    with monkeypatch.context() as patch, django_capture_on_commit_callbacks(execute=True):
+        patch.setattr(Celery, "send_task", refuse)
+        assert client.post(reverse("plan_replay", args=[busy.code, plan.code])).status_code == 302
+    message = ("activelearning.replay", (plan.pk,))
+    reconcile()
+    assert message not in sent_tasks, "it may still be on its way"
+    Plan.objects.filter(pk=plan.pk).update(replay_asked_at=timezone.now() - timedelta(seconds=31))
+    for _ in range(2):
+        reconcile()
+    assert sent_tasks.count(message) == 1
+    Plan.objects.filter(pk=plan.pk).update(replay_asked_at=timezone.now() - timedelta(minutes=11))
+    reconcile()
+    page = client.get(reverse("plan", args=[busy.code, plan.code])).content.decode()
+    assert "No worker finished it in ten minutes." in page
+    assert "hx-get" not in page.split('id="plan"')[1].split(">")[0], "the page no longer waits"
+
+
+def test_a_replay_that_fails_says_why(busy: Campaign, alice: User, sign_in: SignIn) -> None:
+    plan = Plan.objects.latest("id")
+    plan.inputs.storage.delete(str(plan.inputs.name))
+    ask_to_replay(plan=plan)
+    assert store_replay(plan.pk) is None
+    page = sign_in(alice).get(reverse("plan", args=[busy.code, plan.code])).content.decode()
+    assert "The plan could not be chosen again. FileNotFoundError" in page
+    assert "hx-get" not in page.split('id="plan"')[1].split(">")[0]
 
 
 def test_a_tampered_plan_is_found_out(busy: Campaign) -> None:

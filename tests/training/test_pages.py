@@ -3,12 +3,16 @@
 import gzip
 import io
 import zipfile
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from celery import Celery
+from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import escape
 
 from activelearning.models import Estimate, Projection
@@ -18,10 +22,24 @@ from tests.training.test_train_run import perform_now
 from training.algorithms.config import METHODS, TrainingConfig
 from training.datasets.frozen import freeze
 from training.forms import ConfigForm
-from training.models import Generation, LabelSet, Method, Policy, RewardQuestion, Run, RunMetric, StartRule, Work
+from training.models import (
+    FreezeRequest,
+    Generation,
+    LabelSet,
+    Method,
+    Policy,
+    RewardQuestion,
+    Run,
+    RunMetric,
+    StartRule,
+    Work,
+)
+from training.pipeline import freezing
+from training.services.freezing import ask_to_freeze, claim_freeze
 from training.services.generations import add_responses, author_of, start_generation
 from training.services.rules import add_rule, start_due_runs
 from training.services.runs import start_run
+from training.tasks import freeze_labels, reconcile
 
 FORM = {
     "method": "rerank",
@@ -292,11 +310,62 @@ def test_freezing_twice_gives_one_label_set(rosa_signed_in: Client, labelled: Ca
     assert LabelSet.objects.get().short_digest in rosa_signed_in.get(url).content.decode()
 
 
-def test_many_labels_are_frozen_by_a_worker(rosa_signed_in: Client, labelled: Campaign, sent_tasks: list[Any]) -> None:
+def test_many_labels_are_frozen_by_a_worker_for_whoever_asked(
+    rosa_signed_in: Client, labelled: Campaign, sent_tasks: list[Any], django_capture_on_commit_callbacks: Any
+) -> None:
     Campaign.objects.filter(pk=labelled.pk).update(label_count=5001)
-    rosa_signed_in.post(reverse("exports", args=[labelled.code]))
-    assert ("training.freeze", (labelled.pk,)) in sent_tasks
+    url = reverse("exports", args=[labelled.code])
+    for _ in range(2):
+        with django_capture_on_commit_callbacks(execute=True):
+            rosa_signed_in.post(url)
+    asked = FreezeRequest.objects.get()
+    assert sent_tasks.count(("training.freeze", (asked.pk,))) == 2
     assert not LabelSet.objects.exists()
+    assert "The labels are being frozen" in rosa_signed_in.get(url).content.decode()
+    for _ in range(2):
+        freeze_labels(asked.pk)
+    asked.refresh_from_db()
+    assert (asked.state, asked.label_set) == (FreezeRequest.State.DONE, LabelSet.objects.get())
+    assert LabelSet.objects.get().created_by.username == "rosa"
+    assert "The labels are being frozen" not in rosa_signed_in.get(url).content.decode()
+
+
+def test_a_freeze_outlives_a_broker_that_is_down_and_a_worker_that_dies(
+    rosa_signed_in: Client,
+    labelled: Campaign,
+    sent_tasks: list[Any],
+    monkeypatch: pytest.MonkeyPatch,
+    django_capture_on_commit_callbacks: Any,
+) -> None:
+    def refuse(*_arguments: Any, **_options: Any) -> None:
+        raise ConnectionError("Connection refused")
+
+    Campaign.objects.filter(pk=labelled.pk).update(label_count=5001)
+    with monkeypatch.context() as patch, django_capture_on_commit_callbacks(execute=True):
+        patch.setattr(Celery, "send_task", refuse)
+        assert rosa_signed_in.post(reverse("exports", args=[labelled.code])).status_code == 302
+    asked = FreezeRequest.objects.get()
+    for _ in range(2):  # asked again within ten seconds, the beat sends nothing
+        reconcile()
+    assert sent_tasks.count(("training.freeze", (asked.pk,))) == 1
+    assert claim_freeze(asked.pk) is not None
+    cache.clear()
+    reconcile()
+    assert sent_tasks.count(("training.freeze", (asked.pk,))) == 1, "a worker has it"
+    FreezeRequest.objects.update(begun_at=timezone.now() - timedelta(minutes=32))
+    reconcile()
+    assert sent_tasks.count(("training.freeze", (asked.pk,))) == 2, "which died"
+
+
+def test_a_freeze_that_fails_says_why(
+    rosa_signed_in: Client, labelled: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = ask_to_freeze(campaign=labelled, user=None)
+    monkeypatch.setattr(freezing, "freeze", lambda *_arguments, **_options: (_ for _ in ()).throw(OSError("disk full")))
+    freeze_labels(asked.pk)
+    page = rosa_signed_in.get(reverse("exports", args=[labelled.code])).content.decode()
+    assert "The labels could not be frozen. OSError: disk full" in page
+    assert ask_to_freeze(campaign=labelled, user=None).pk != asked.pk
 
 
 @pytest.mark.parametrize("format", ["jsonl", "parquet", "csv"])

@@ -3,16 +3,18 @@
 from typing import Any
 
 from django.contrib import messages
+from django.db import transaction
 from django.http import Http404, HttpResponse, StreamingHttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
 
 from annotation.models import Campaign
+from annotation.tasks import send_quietly
 from annotation.views.keyset import newest_first
 from training.datasets.exports import ROWS, WRITERS, export, rationalities_of
 from training.datasets.frozen import freeze, lines_of, pack_left, read_lines
 from training.models import LabelSet
-from training.tasks import ask_for_freeze
+from training.services.freezing import ask_to_freeze
 from training.views.pages import PageRequest, research_page
 
 AT_ONCE = 5000  # labels that are frozen within the request; more are frozen by a worker
@@ -29,8 +31,8 @@ PAGE = 25
 def exports(request: PageRequest, campaign: Campaign) -> HttpResponse:
     if request.method == "POST":
         if campaign.label_count > AT_ONCE:
-            ask_for_freeze(campaign.pk)
-            messages.info(request, _("The labels are being frozen. The label set appears here in a moment."))
+            asked = ask_to_freeze(campaign=campaign, user=request.user)
+            transaction.on_commit(lambda: send_quietly("training.freeze", asked.pk))
         else:
             label_set = freeze(campaign, user=request.user)
             messages.success(
@@ -40,7 +42,8 @@ def exports(request: PageRequest, campaign: Campaign) -> HttpResponse:
             )
         return redirect("exports", code=campaign.code)
     page = newest_first(request, LabelSet.objects.filter(campaign=campaign), size=PAGE)
-    context = {"campaign": campaign, "page": page, "kinds": list(ROWS), "formats": list(WRITERS)}
+    freezing = campaign.freeze_requests.first()
+    context = {"campaign": campaign, "page": page, "freezing": freezing, "kinds": list(ROWS), "formats": list(WRITERS)}
     return render(request, "training/exports.html", context)
 
 
