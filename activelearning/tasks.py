@@ -3,9 +3,9 @@
 from celery import current_app, shared_task
 from django.core.cache import cache
 
-AGAIN = 60  # seconds before the beat asks once more for the same effect of a withdrawal
+AGAIN = 60  # seconds before the beat asks once more for the same effect of a withdrawal, or the same replay
 EMBED_SECONDS = 10
-"""A message's share of a long embedding: plans of the same worker go in between."""
+"""A message's share of a long embedding: what else its queue holds goes in between."""
 
 
 @shared_task(name="activelearning.embed", soft_time_limit=540, time_limit=600)
@@ -29,12 +29,15 @@ def replan(campaign_id: int) -> None:
 @shared_task(name="activelearning.reconcile", soft_time_limit=20, time_limit=30)
 def reconcile() -> None:
     """The level that heals: whatever message was lost, what is stale is asked for again."""
-    from activelearning.services import stale_campaigns, unsent_effects
+    from activelearning.services import stale_campaigns, unsent_effects, unsent_replays
 
     embedding, planning = stale_campaigns()
     for effect_id in unsent_effects():
         if cache.add(f"withdrawal-{effect_id}", 1, timeout=AGAIN):
             current_app.send_task("activelearning.weigh_withdrawal", args=[effect_id])
+    for plan_id in unsent_replays():
+        if cache.add(f"replay-{plan_id}", 1, timeout=AGAIN):
+            current_app.send_task("activelearning.replay", args=[plan_id])
     for campaign_id in planning:
         current_app.send_task("activelearning.replan", args=[campaign_id])
     for campaign_id in embedding:
