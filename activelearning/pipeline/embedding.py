@@ -27,7 +27,7 @@ log = structlog.get_logger()
 def embed(campaign_id: int, *, seconds: float | None = None) -> bool:
     """Compute the features that are missing; True when none is.
 
-    Stops between two shards after so many `seconds`, to be asked again: replans of the same worker go in between.
+    Stops between two shards after so many `seconds`, to be asked again: what else its queue holds goes in between.
     Killed at any moment, at most one shard is computed again. Where another process is at it, it is left to that one.
     """
     campaign = Campaign.objects.get(pk=campaign_id)

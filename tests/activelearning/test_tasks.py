@@ -12,6 +12,7 @@ from activelearning.models import EmbeddingProgress, Estimate, PlanLease
 from activelearning.pipeline import embed, replan
 from activelearning.services import needs_embedding, needs_planning, stale_campaigns
 from annotation.models import Campaign, Offer, Pool, Teacher
+from config.celery import app
 from tests.activelearning.conftest import FakeEncoder, answer, hire
 from tests.conftest import add_conversations
 
@@ -145,3 +146,11 @@ def test_the_commands_say_what_they_did(filled: Campaign, pool: Pool, capsys: py
     assert "All of 1 plans came out the same." in said
     with pytest.raises(CommandError, match="There is no campaign"):
         call_command("replan", "00000000-0000-0000-0000-000000000000")
+
+
+def test_texts_are_judged_where_texts_are_embedded() -> None:
+    """Both need the encoder, which a worker of `plan` never loads."""
+    names = ("training.answer", "activelearning.embed")
+    queues = {name: app.amqp.router.route({}, name)["queue"].name for name in names}
+    assert set(queues.values()) == {"default"}
+    assert app.amqp.router.route({}, "activelearning.replan")["queue"].name == "plan"
