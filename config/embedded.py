@@ -118,7 +118,8 @@ def _processes(environment: Environment, host: str, port: int) -> list[Process]:
 
     def worker(queue: str, *, processes: int = 1) -> Process:
         options = [
-            "-Q", queue, "-n", f"{queue}@%h", "-c", str(processes), "--without-mingle", "--without-gossip", "-l", "info",
+            "-Q", queue, "-n", f"{queue}@%h", "-c", str(processes), "--without-mingle", "--without-gossip",
+            "-l", "info",
         ]  # fmt: skip
         return process(f"worker-{queue}", [*celery, "worker", *options], "redis")
 
