@@ -37,6 +37,10 @@ class OutlookForm(forms.Form):
         given = {name: field.initial for name, field in self.base_fields.items() if field.initial is not None}
         super().__init__({**given, **data.dict()})
 
+    @property
+    def measure_name(self) -> str:
+        return str(NAMES[self.cleaned_data.get("measure") or "error"])
+
     def question(self) -> Question:
         """What was asked, with the default for whatever was left out or makes no sense."""
         self.is_valid()

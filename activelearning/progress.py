@@ -176,11 +176,10 @@ def read_outlook(campaign: Campaign, curve: Curve, scores: "Scores", question: Q
         values,
         following=question.following,
         threshold=question.threshold,
-        unit=campaign.currency if is_money else "labels",
     )
     if is_money and not campaign.spent:
         reason = _("No label has cost anything so far: ask for labels instead of money.")
-        advice = StopAdvice(None, Figure.undefined(reason), reason)
+        advice = StopAdvice(None, Figure.undefined(reason))
     if not len(counts):
         return Outlook(question, None, advice, None, None, cost)
     last = counts[-1]

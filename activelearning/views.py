@@ -60,6 +60,7 @@ def progress(request: HtmxRequest, campaign: Campaign) -> HttpResponse:
         "estimate": estimate,
         "form": form,
         "question": question,
+        "measure_name": form.measure_name,
         "summary": summary,
         "work": read_work(campaign, estimate),
         "features": read_features(campaign),

@@ -20,11 +20,12 @@ from django.utils.translation.template import templatize
 import activelearning.forms
 import annotation.forms
 import training.forms
+from activelearning.templatetags.figures import SENTENCES
 
 ROOT = Path(__file__).resolve().parent.parent
 ROOMS = ("config", "annotation", "activelearning", "training")
 LANGUAGES = [code for code, _name in settings.LANGUAGES if code != "en"]
-CALLS = {"_", "gettext", "gettext_lazy", "ngettext", "ngettext_lazy"}
+CALLS = {"_", "gettext", "gettext_lazy", "gettext_noop", "ngettext", "ngettext_lazy"}
 QUOTED = r"""u?('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
 IN_A_TEMPLATE = re.compile(rf"(?:\b_|\bgettext|\bngettext)\(\s*{QUOTED}(?:\s*,\s*{QUOTED})?")
 PLACEHOLDER = re.compile(r"%\(\w+\)[-.\d]*[a-z]|%[sd]")
@@ -88,6 +89,19 @@ def translations_of(found: gettext.GNUTranslations, sentence: Sentence) -> list[
         return [found.ngettext(one, more, count) for count in (1, 2)] if more else [found.gettext(one)]
     except LookupError:
         return []
+
+
+def test_what_the_algorithms_say_is_known_to_the_pages() -> None:
+    """They know no framework: what they say where a figure is undefined is listed for the catalogues."""
+    said = set()
+    for path in (ROOT / "activelearning" / "algorithms").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "reason":
+                said.add(ast.literal_eval(node.value))
+            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("Figure", "Figure.undefined"):
+                said |= {one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)}
+    assert "One label gives no interval." in said
+    assert said <= set(SENTENCES)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import t as student
 
 from activelearning.algorithms.figures import Figure, bootstrap
-from activelearning.algorithms.information import log_det, uncertainties
+from activelearning.algorithms.information import log_det
 from activelearning.algorithms.types import Floats, Ints
 
 FEWEST = 5
@@ -51,20 +51,10 @@ class StopAdvice:
 
     should_stop  None where the curve is too short to say
     change       expected improvement by the next labels, 0 or more in the measure's own unit, with its interval
-    reason       the sentence for the page
     """
 
     should_stop: bool | None
     change: Figure
-    reason: str
-
-
-def worst_standard_error(design: Floats, information: Floats) -> float:
-    """max_i sqrt(z_i' V z_i), V the inverse information: the least certain reward difference among candidates.
-
-    design (m, d);  information (d, d), (M10) where rationality is estimated
-    """
-    return float(np.sqrt(np.max(uncertainties(design, information))))
 
 
 def forecast(measure: Measure, labels: Floats, values: Floats, at: Floats, *, level: float = 0.95) -> Forecast | None:
@@ -92,30 +82,23 @@ def advise_stop(
     *,
     following: float,
     threshold: float,
-    unit: str = "labels",
     level: float = 0.95,
 ) -> StopAdvice:
     """Stop when the next labels are expected to move the measure by less than the threshold.
 
     following  B, the labels that would be bought next, or the money that would be spent
-    unit       what the axis counts, as the reason names it
     threshold  in the measure's own unit
     """
     now = float(labels[-1]) if len(labels) else 1.0
     there = forecast(measure, labels, values, np.array([now, now + following]), level=level)
     if there is None:
-        reason = f"The curve has {len(labels)} points; {FEWEST} are needed for a forecast."
-        return StopAdvice(None, Figure.undefined(reason, count=len(labels)), reason)
+        reason = "The curve has too few points yet: a forecast needs five."
+        return StopAdvice(None, Figure.undefined(reason, count=len(labels)))
     better = -1.0 if measure in (Measure.STANDARD_ERROR, Measure.BOUND) else 1.0
     change = better * float(there.value[1] - there.value[0])
     spread = _change_spread(measure, labels, values, there, level)
     figure = Figure(max(change, 0.0), max(0.0, change - spread), max(0.0, change + spread), len(labels))
-    should_stop = change < threshold
-    verb = "less" if should_stop else "more"
-    reason = (
-        f"The next {following:g} {unit} should move the {measure.value} by {change:.3g}, {verb} than {threshold:g}."
-    )
-    return StopAdvice(should_stop, figure, reason)
+    return StopAdvice(change < threshold, figure)
 
 
 def design_saving(designed: Floats, control: Floats, *, generator: np.random.Generator, level: float = 0.95) -> Figure:
@@ -131,7 +114,7 @@ def design_saving(designed: Floats, control: Floats, *, generator: np.random.Gen
     width = designed.shape[1]
     fewest = 2 * width
     if min(len(designed), len(control)) < fewest:
-        reason = f"Each arm needs {fewest} labels for {width} features; they have {len(designed)} and {len(control)}."
+        reason = "Each arm needs twice as many labels as there are features."
         return Figure.undefined(reason, count=len(designed) + len(control))
 
     def ratio(left: Floats, right: Floats) -> float | None:

@@ -171,7 +171,7 @@ def test_the_outlook_answers_what_was_asked(busy: Campaign, alice: User, sign_in
     client = sign_in(alice)
     address = reverse("progress", args=[busy.code])
     patient = client.get(address, {"measure": "information", "following": "200", "threshold": "0"}).content.decode()
-    assert "The next 200 labels should move the log det" in patient
+    assert "Information in nats: the next 200 labels should change it by" in patient
     assert "Go on." in patient
     done = client.get(address, {"measure": "information", "following": "1", "threshold": "1000"}).content.decode()
     assert "Stop." in done
