@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from activelearning.algorithms.information import information_gain, label_weight, planned_information, uncertainties
 from activelearning.algorithms.selection import select
-from activelearning.algorithms.types import Bools, Floats, Ints, Pick, Pool, Responses, Teachers
+from activelearning.algorithms.types import Bools, Floats, Ints, Pick, Pool, Teachers
 from activelearning.arrays import PoolRows
 
 DESIGNED, CONTROL, REPEAT = "designed", "control", "repeat"
@@ -229,15 +229,12 @@ class _Draw:
             in_flight=self._picked_pairs(with_features=True),
             budget=self.left,
             gram=inputs.gram if strategy == "apo" else None,
-            responses=self._responses() if strategy in DUELING else None,
+            responses=pool.responses() if strategy in DUELING else None,
         )
         for pick in picks:
             room[pick.comparison] -= 1
             self._take(pick.comparison, pick.teacher)
         return picks
-
-    def _responses(self) -> Responses:
-        return self.pool.responses()
 
     def _pays(self, pick: Pick) -> bool:
         """Whether the teacher tells, per cost, a fair share of what the best present one would on this comparison."""

@@ -8,6 +8,8 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from django.utils.translation import gettext as _
+
 from activelearning.plots import THEMES
 
 Points = Sequence[tuple[float, float]]
@@ -28,12 +30,12 @@ def line_plot(
     """
     paper = _Paper(theme)
     kept = [(name, _thinned(_finite(points))) for name, points in lines]
-    everything = [point for _, points in kept for point in points]
+    everything = [point for _name, points in kept for point in points]
     if not everything:
-        paper.write(WIDTH / 2, HEIGHT / 2, "nothing to draw yet", anchor="middle")
-        return paper.document(f"{y} against {x}")
-    places, top = _legend([name for name, _ in kept])
-    xs, ys = _ticks([a for a, _ in everything]), _ticks([b for _, b in everything])
+        paper.write(WIDTH / 2, HEIGHT / 2, _("nothing to draw yet"), anchor="middle")
+        return paper.document(_("%(y)s against %(x)s") % {"y": y, "x": x})
+    places, top = _legend([name for name, _points in kept])
+    xs, ys = _ticks([a for a, _b in everything]), _ticks([b for _a, b in everything])
     across = _Scale(xs[0], xs[-1], LEFT, WIDTH - RIGHT)
     up = _Scale(ys[0], ys[-1], HEIGHT - BOTTOM, top)
     for tick in ys:
@@ -48,7 +50,7 @@ def line_plot(
     for number, ((name, points), place) in enumerate(zip(kept, places, strict=True)):
         paper.draw_points([(across(a), up(b)) for a, b in points], number=number)
         paper.draw_key(*place, name, number=number)
-    return paper.document(f"{y} against {x}")
+    return paper.document(_("%(y)s against %(x)s") % {"y": y, "x": x})
 
 
 class _Paper:

@@ -109,15 +109,6 @@ class Encoder:
         """Number of coordinates of a vector, before any projection."""
         return int(self.model.get_embedding_dimension() or self.encode(["width"]).shape[1])
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """What the vectors depend on, as a digest: length limit and weights (the head of every tensor)."""
-        digest = hashlib.sha256(f"{self.model.max_seq_length}\n".encode())
-        for key, tensor in sorted(self.model.state_dict().items()):
-            digest.update(f"{key}{tuple(tensor.shape)}".encode())
-            digest.update(tensor.flatten()[:64].float().cpu().numpy().tobytes())
-        return digest.hexdigest()
-
     @property
     def batch_size(self) -> int:
         return 256 if self.device.startswith("cuda") else 32

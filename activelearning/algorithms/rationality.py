@@ -72,10 +72,6 @@ class JointEstimate:
         """Teachers and categories whose whole interval lies below 0: they answer the wrong way round. (k, c)"""
         return self.interval(level=level)[1] < 0
 
-    def usable_rationality(self) -> Floats:
-        """rho_hat for selection: 0 where it is negative, because an inverted teacher is shown and not used. (k, c)"""
-        return np.maximum(self.rationality, 0.0)
-
     def draw_rationality(self, generator: np.random.Generator) -> Floats:
         """A Thompson draw from every teacher's posterior N(rho_hat, covariance), for one batch of selection. (k, c)"""
         factor = np.linalg.cholesky(self.rationality_covariance)

@@ -12,6 +12,12 @@ from annotation.models import Campaign, Label, Offer
 from annotation.models.offers import outcome_of
 
 LEARNED_ARMS = (Offer.Arm.DESIGNED, Offer.Arm.CONTROL, Offer.Arm.GOLD)
+"""Arms that a reward is fitted on; repeats are for measuring consistency."""
+
+
+def ranking_weight(responses: int) -> float:
+    """Of each of the N(N-1)/2 comparisons that a ranking of N implies: 2/N, since it is one act."""
+    return 2.0 / responses
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,7 @@ def _with_rankings(pairs: Labels, ids: Ints, rankings: dict[int, list[list[int]]
                 outcome.append(0.5 if placed[first][0] == placed[second][0] else 1.0)
                 source.append(number)
                 side.append(0.0)
-                weight.append(2.0 / len(placed))
+                weight.append(ranking_weight(len(placed)))
     places = np.array(source, dtype=np.int64)
     return Labels(
         design=np.array(design).reshape(len(places), pairs.design.shape[1]),

@@ -4,6 +4,7 @@ import math
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+from django.utils.translation import override
 
 from training.plots import MOST, _thinned, _ticks, line_plot
 
@@ -45,3 +46,7 @@ def test_it_is_xml_without_style_or_script_and_leaves_out_what_is_not_finite() -
 
 def test_without_points_it_says_so() -> None:
     assert "nothing to draw yet" in line_plot([("loss", [])], x="step", y="loss")
+    with override("de"):
+        drawn = line_plot([("Verlust", [])], x="Schritt", y="Verlust")
+    assert "noch nichts zu zeichnen" in drawn
+    assert "Verlust gegen Schritt" in drawn

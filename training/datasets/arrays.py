@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from activelearning.algorithms.types import Floats, Ints, Labels
+from activelearning.arrays import LEARNED_ARMS
 from annotation.models import Campaign, Conversation, RecordedJudgement
 from training.algorithms.data import Candidates, Preference
 from training.datasets.exports import implied_pairs
-from training.datasets.frozen import FITTED, Line
+from training.datasets.frozen import Line
 
 CANDIDATE_LIMIT = 20_000  # conversations that a policy answers at the end of its run
 
@@ -80,7 +81,7 @@ def read_pairs(lines: Iterable[Line]) -> Judged:
     fitted: list[Pair] = []
     held_out: list[Pair] = []
     for line in lines:
-        if line["arm"] not in FITTED:
+        if line["arm"] not in LEARNED_ARMS:
             continue
         side = 0.0 if line.get("ranking") else (-1.0 if line["b_first"] else 1.0)
         for a, b, outcome, weight in implied_pairs(line):

@@ -13,11 +13,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from activelearning.arrays import LEARNED_ARMS, ranking_weight
 from activelearning.models import TeacherRationality
 from annotation.models import Campaign, Membership
 from annotation.models.people import known_rationality
 from annotation.spreadsheets import safe_cell
-from training.datasets.frozen import FITTED, Line
+from training.datasets.frozen import Line
 
 Row = dict[str, Any]
 Rationalities = dict[tuple[str, str], float]
@@ -106,14 +107,14 @@ def rationality_of(rationalities: Rationalities, teacher: str, category: str) ->
 def implied_pairs(line: Line) -> Iterator[tuple[dict[str, Any], dict[str, Any], float, float]]:
     """(a, b, outcome, weight) of every comparison that a label implies: itself, or those of its ranking.
 
-    A ranking of N responses is one act: each of its N(N-1)/2 implied comparisons weighs 2/N.
+    A ranking is one act: see `ranking_weight`.
     """
     tiers = line.get("ranking")
     if not tiers:
         yield line["a"], line["b"], line["outcome"], 1.0
         return
     placed = [(place, response) for place, tier in enumerate(tiers) for response in tier]
-    weight = 2.0 / len(placed)
+    weight = ranking_weight(len(placed))
     for index, (place, response) in enumerate(placed):
         for other_place, other in placed[index + 1 :]:
             a, b = sorted((response, other), key=lambda one: int(one["id"]))
@@ -252,7 +253,7 @@ class Sink(io.RawIOBase):
 
 def _pairs(lines: Iterable[Line]) -> Iterator[tuple[Line, dict[str, Any], dict[str, Any], float, float]]:
     for line in lines:
-        if line["arm"] in FITTED:
+        if line["arm"] in LEARNED_ARMS:
             for a, b, outcome, weight in implied_pairs(line):
                 yield line, a, b, outcome, weight
 

@@ -57,11 +57,6 @@ def test_a_vector_does_not_depend_on_its_neighbours_or_on_the_chunk(encoder: Enc
     assert encoder.encode([]).shape == (0, encoder.width)
 
 
-def test_the_fingerprint_knows_weights_and_length(encoder: Encoder) -> None:
-    assert Encoder(device="cpu").fingerprint == encoder.fingerprint
-    assert Encoder(device="cpu", max_tokens=64).fingerprint != encoder.fingerprint
-
-
 def test_a_full_device_is_answered_with_smaller_batches(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     plain, tried = encoder._encode, []
 

@@ -119,9 +119,6 @@ def test_an_adversary_is_seen_a_coin_flipper_is_near_zero_and_experts_are_found(
     np.testing.assert_array_equal(inverted, RHO < -0.5)
     assert np.all((low[2] < 0) & (high[2] > 0) & (high[2] - low[2] < 0.4))
     assert np.all(low[[0, 1, 4]] > 0)
-    usable = found.usable_rationality()
-    assert np.all(usable[3] == 0)
-    np.testing.assert_array_equal(usable[0], found.rationality[0])
 
 
 def test_the_planted_pull_is_found_beside_rationality() -> None:
