@@ -1,6 +1,7 @@
 """A teacher's way into a campaign: guidelines, tutorial, qualification, work; and the gold comparisons on the way."""
 
 import random
+from collections.abc import Collection
 from decimal import Decimal
 
 from django.db import IntegrityError, transaction
@@ -90,9 +91,11 @@ def _unseen(campaign: Campaign, enrolment: Enrolment) -> QuerySet[Comparison]:
     return lessons.exclude(Exists(seen)).order_by("pk")
 
 
-def _waiting_lesson(campaign: Campaign, enrolment: Enrolment) -> Offer | None:
+def _waiting_lesson(
+    campaign: Campaign, enrolment: Enrolment, *, states: Collection[Offer.State] = Offer.LIVE
+) -> Offer | None:
     arm = Offer.Arm.TUTORIAL if enrolment.stage == Enrolment.Stage.TUTORIAL else Offer.Arm.GOLD
-    return Offer.objects.filter(campaign=campaign, teacher=enrolment.teacher_id, arm=arm, state__in=Offer.LIVE).first()
+    return Offer.objects.filter(campaign=campaign, teacher=enrolment.teacher_id, arm=arm, state__in=states).first()
 
 
 def _is_waiting(campaign: Campaign, enrolment: Enrolment) -> bool:
@@ -105,17 +108,18 @@ def wants_gold(campaign: Campaign, enrolment: Enrolment) -> bool:
 
 
 def _draw(campaign: Campaign, enrolment: Enrolment) -> random.Random:
-    return random.Random(
-        f"{campaign.seed}:{enrolment.teacher_id}:{enrolment.label_count}:{enrolment.skip_count}:{enrolment.stage}"
-    )
+    """By the turns so far: whether the present offer is answered or skipped, the same comes next."""
+    turns = enrolment.label_count + enrolment.skip_count
+    return random.Random(f"{campaign.seed}:{enrolment.teacher_id}:{turns}:{enrolment.stage}")
 
 
 def next_lesson(*, campaign: Campaign, teacher: Teacher, enrolment: Enrolment) -> Offer | None:
     """A tutorial or gold offer at the head of the queue: the one that waits, or a new one. None where all are seen.
 
+    The one that the teacher may be at counts as seen.
     Lessons before work are not paid; gold among the work is paid like the rest, and left out where the budget ends.
     """
-    if waiting := _waiting_lesson(campaign, enrolment):
+    if waiting := _waiting_lesson(campaign, enrolment, states=(Offer.State.QUEUED,)):
         return waiting
     unseen = list(_unseen(campaign, enrolment)[:GOLD_CHOICE])
     if not unseen:

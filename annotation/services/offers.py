@@ -8,6 +8,7 @@ other.
 import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -191,6 +192,25 @@ def claim_offer(*, campaign: Campaign, teacher: Teacher, enrolment: Enrolment | 
         if _hold(head, lease=campaign.lease_seconds):
             return head
     return None
+
+
+def peek_offer(*, campaign: Campaign, teacher: Teacher, enrolment: Enrolment) -> Offer | None:
+    """What a claim will give after the present answer or skip, for whoever works; nothing is held by looking.
+
+    Where a gold comparison is due next it is put into the queue now. Were it made by the claim, it would be the one
+    that is not what was peeked at.
+    """
+    offers = Offer.objects.filter(campaign=campaign, teacher=teacher)
+    ahead = copy(enrolment)
+    ahead.label_count += offers.filter(state=Offer.State.HELD).count()
+    if wants_gold(campaign, ahead):
+        next_lesson(campaign=campaign, teacher=teacher, enrolment=ahead)
+    return (
+        offers.filter(state=Offer.State.QUEUED)
+        .select_related("comparison__conversation", "comparison__a", "comparison__b", "membership__pool")
+        .order_by("rank", "pk")
+        .first()
+    )
 
 
 def _fits(head: Offer, teacher: Teacher) -> bool:

@@ -13,7 +13,7 @@ from annotation.models import Enrolment, Label, Message, Offer
 from annotation.prepared import PreparedSelect, Slot
 from annotation.rendering import render_text
 from annotation.services.labels import record_label, undo_label
-from annotation.services.offers import skip_offer
+from annotation.services.offers import peek_offer, skip_offer
 from annotation.services.refusals import Refusal
 from annotation.services.terms import has_consented
 from annotation.tasks import ask_for_replan
@@ -86,16 +86,11 @@ def peek(request: HtmxRequest, desk: Desk) -> HttpResponse:
 
     Empty where the next one begins with something else: a warning, a lesson, new terms, or nothing.
     """
-    offer = (
-        Offer.objects.filter(campaign=desk.campaign, teacher=desk.teacher, state=Offer.State.QUEUED)
-        .select_related("comparison__conversation", "comparison__a", "comparison__b", "membership__pool")
-        .order_by("rank", "pk")
-        .first()
-    )
+    if not desk.campaign.is_open or desk.enrolment.stage != Enrolment.Stage.WORKING:
+        return HttpResponse(status=204)
+    offer = peek_offer(campaign=desk.campaign, teacher=desk.teacher, enrolment=desk.enrolment)
     is_ready = (
         offer is not None
-        and desk.campaign.is_open
-        and desk.enrolment.stage == Enrolment.Stage.WORKING
         and offer.comparison.category not in desk.campaign.content_warnings
         and not desk.user.preferences.get("hides_texts")
         and has_consented(offer.membership, teacher=desk.teacher)

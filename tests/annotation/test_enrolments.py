@@ -7,7 +7,7 @@ import pytest
 from annotation.models import Campaign, Comparison, Enrolment, GuidelineVersion, Offer, Teacher
 from annotation.services.enrolments import enrol, qualification_score, read_guidelines
 from annotation.services.labels import record_label, undo_label
-from annotation.services.offers import claim_offer, queue_offers, skip_offer
+from annotation.services.offers import claim_offer, peek_offer, queue_offers, skip_offer
 from annotation.services.refusals import LessonNotSkipped
 from tests.annotation.conftest import draft_for
 from tests.conftest import add_conversations
@@ -133,6 +133,29 @@ def test_gold_comes_among_the_work_at_its_share_is_paid_and_stays_on_reload(
     assert set(golds.values_list("cost", flat=True)) == {Decimal("0.1")}
     campaign.refresh_from_db()
     assert campaign.spent == Decimal("4.0")
+
+
+def test_what_was_peeked_at_comes_gold_or_not(campaign: Campaign, teacher: Teacher, enrolment: Enrolment) -> None:
+    work, gold = add_conversations(campaign, 40), add_conversations(campaign, 40)
+    Comparison.objects.filter(pk__in=[comparison.pk for comparison in gold]).update(gold_outcome=1)
+    Campaign.objects.update(gold_share=0.4)
+    Enrolment.objects.update(stage=Enrolment.Stage.WORKING)
+    campaign.refresh_from_db()
+    queue_offers(campaign=campaign, drafts=[draft_for(comparison, teacher) for comparison in work])
+    pairs = []
+    for place in range(30):
+        held = claim_offer(campaign=campaign, teacher=teacher)
+        enrolment.refresh_from_db()
+        peeked = [peek_offer(campaign=campaign, teacher=teacher, enrolment=enrolment) for _again in range(2)]
+        assert peeked[0] == peeked[1]
+        if place % 5 == 4:
+            skip_offer(offer=held)
+        else:
+            record_label(offer=held, choice="tie")
+        assert claim_offer(campaign=campaign, teacher=teacher) == peeked[0]
+        pairs.append((held.arm, peeked[0].arm))
+    assert len(set(pairs)) == 4, "gold and work follow each other in every order"
+    assert 6 <= sum(arm == Offer.Arm.GOLD for arm, _next in pairs) <= 18  # 12 on average
 
 
 def test_gold_is_left_out_where_the_budget_ends(campaign: Campaign, teacher: Teacher, enrolment: Enrolment) -> None:
