@@ -31,7 +31,7 @@ class LabelSet(models.Model):
     tombstones = models.JSONField(default=list, blank=True)
     """Ids of labels that their teachers withdrew after the freeze: erased from the file."""
     withdrawn_seen = models.PositiveIntegerField(default=0)
-    """Withdrawn labels of the campaign when tombstones were last looked for."""
+    """Labels of teachers who withdrew, when the file was last brought in step with them."""
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 
