@@ -6,6 +6,7 @@ from django import forms
 from django.utils.translation import gettext_lazy as _
 
 from annotation.models import Campaign, Label
+from annotation.services.notices import LONGEST_MESSAGE
 from annotation.shortcuts import LONGEST_KEY, SHORTCUTS, keys_of
 
 CHOICES = tuple(Label.Choice.values)
@@ -94,7 +95,9 @@ class SkipForm(forms.Form):
 class MessageForm(forms.Form):
     """A word to the admins, about a comparison or none."""
 
-    text = forms.CharField(max_length=5000, label=_("Message"), widget=forms.Textarea(attrs={"rows": 3, "dir": "auto"}))
+    text = forms.CharField(
+        max_length=LONGEST_MESSAGE, label=_("Message"), widget=forms.Textarea(attrs={"rows": 3, "dir": "auto"})
+    )
     offer = forms.UUIDField(required=False, widget=forms.HiddenInput)
 
 

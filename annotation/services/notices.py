@@ -12,6 +12,8 @@ from annotation.services.refusals import NotAllowed, Refusal
 
 NEAR = 0.9
 """Share of the budget or of the label target at which the staff is told."""
+LONGEST_MESSAGE = 4000
+"""Characters of a message or a reply; forms refuse more."""
 
 
 @transaction.atomic
@@ -99,7 +101,7 @@ def send_message(*, campaign: Campaign, teacher: Teacher, text: str, offer: Offe
         raise Refusal(_("Write something before you send the message."))
     if offer is not None and (offer.teacher_id, offer.campaign_id) != (teacher.pk, campaign.pk):
         raise NotAllowed
-    return Message.objects.create(campaign=campaign, teacher=teacher, offer=offer, text=text.strip()[:4000])
+    return Message.objects.create(campaign=campaign, teacher=teacher, offer=offer, text=text.strip()[:LONGEST_MESSAGE])
 
 
 @transaction.atomic
@@ -107,7 +109,7 @@ def reply_to_message(*, message: Message, user: User, text: str) -> Message:
     """An admin's answer. One that came before is replaced, and the audit trail keeps both."""
     if not text.strip():
         raise Refusal(_("Write something before you send the reply."))
-    message.reply, message.replied_by, message.replied_at = text.strip()[:4000], user, timezone.now()
+    message.reply, message.replied_by, message.replied_at = text.strip()[:LONGEST_MESSAGE], user, timezone.now()
     message.save(update_fields=["reply", "replied_by", "replied_at"])
     record_audit(
         user=user,

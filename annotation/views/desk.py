@@ -13,6 +13,7 @@ from annotation.models import Enrolment, Label, Message, Offer
 from annotation.prepared import PreparedSelect, Slot
 from annotation.rendering import render_text
 from annotation.services.labels import record_label, undo_label
+from annotation.services.notices import send_message
 from annotation.services.offers import peek_offer, skip_offer
 from annotation.services.refusals import Refusal
 from annotation.services.terms import has_consented
@@ -108,9 +109,7 @@ def tell(request: HtmxRequest, desk: Desk) -> HttpResponse:
     if request.method == "POST" and form.is_valid():
         own = Offer.objects.filter(campaign=desk.campaign, teacher=desk.teacher)
         offer = own.filter(code=form.cleaned_data["offer"]).first()
-        Message.objects.create(
-            campaign=desk.campaign, teacher=desk.teacher, offer=offer, text=form.cleaned_data["text"]
-        )
+        send_message(campaign=desk.campaign, teacher=desk.teacher, offer=offer, text=form.cleaned_data["text"])
         desk.said = _("Your message is with the admins.")
         desk.notices.append(("ok", desk.said))
         return show_desk(request, desk)

@@ -18,7 +18,7 @@ from annotation.forms.hours import HoursForm, TimeOffForm, ZoneForm
 from annotation.languages import codes_of
 from annotation.models import Adjudication, Enrolment, Label, LedgerEntry, Membership, Message, Offer, Teacher, User
 from annotation.services.news import teacher_of_token, want_news
-from annotation.views.onboarding import set_preference
+from annotation.services.people import set_preferences
 from annotation.views.pages import PageRequest
 
 CHUNK = 500
@@ -59,7 +59,7 @@ def allow_warnings(request: PageRequest) -> HttpResponse:
     teacher, category = own_teacher(request), request.POST.get("category", "")
     accepted = request.user.preferences.get("accepted_warnings", [])
     if category in accepted:
-        set_preference(request.user, accepted_warnings=[name for name in accepted if name != category])
+        set_preferences(user=request.user, accepted_warnings=[name for name in accepted if name != category])
     if teacher is not None:
         declined = [name for name in teacher.declined_warnings if name != category]
         Teacher.objects.filter(pk=teacher.pk).update(declined_warnings=declined)

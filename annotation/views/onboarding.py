@@ -1,7 +1,5 @@
 """Before and around the work: guidelines read, terms agreed to, warnings answered, keys chosen, texts hidden."""
 
-from typing import Any
-
 from django.contrib import messages
 from django.db import transaction
 from django.http import HttpResponse
@@ -9,9 +7,10 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 
 from annotation.forms.desk import ShortcutsForm
-from annotation.models import Enrolment, GuidelineVersion, Membership, Teacher, User
+from annotation.models import Enrolment, GuidelineVersion, Membership
 from annotation.services.enrolments import read_guidelines
 from annotation.services.offers import skip_offer
+from annotation.services.people import accept_warning, decline_category, set_preferences
 from annotation.services.pools import consent
 from annotation.services.refusals import Refusal
 from annotation.shortcuts import SHORTCUTS
@@ -54,12 +53,9 @@ def answer_warning(request: HtmxRequest, desk: Desk) -> HttpResponse:
     offer = posted_offer(request, desk)
     category, wish = offer.comparison.category, request.POST.get("wish", "")
     if wish == "always":
-        accepted = set(desk.user.preferences.get("accepted_warnings", [])) | {category}
-        set_preference(desk.user, accepted_warnings=sorted(accepted))
+        accept_warning(user=desk.user, category=category)
     elif wish == "decline":
-        declined = sorted({*desk.teacher.declined_warnings, category})
-        Teacher.objects.filter(pk=desk.teacher.pk).update(declined_warnings=declined)
-        desk.teacher.declined_warnings = declined
+        decline_category(teacher=desk.teacher, category=category)
         try:
             is_warned = category in desk.campaign.content_warnings
             skip_offer(offer=offer, reason=f"opted out of {category}", is_declined=is_warned)
@@ -72,7 +68,7 @@ def answer_warning(request: HtmxRequest, desk: Desk) -> HttpResponse:
 @desk_view("POST")
 def hide_texts(request: HtmxRequest, desk: Desk) -> HttpResponse:
     """Switch whether responses are covered until asked for."""
-    set_preference(desk.user, hides_texts=request.POST.get("hide") == "on")
+    set_preferences(user=desk.user, hides_texts=request.POST.get("hide") == "on")
     return show_desk(request, desk)
 
 
@@ -81,16 +77,11 @@ def shortcuts(request: HtmxRequest, desk: Desk) -> HttpResponse:
     """Which key does what, and other keys for those who want them."""
     form = ShortcutsForm(request.POST or None, preferences=desk.user.preferences)
     if request.method == "POST" and "reset" in request.POST:
-        set_preference(desk.user, shortcuts={}, shortcuts_off=False)
+        set_preferences(user=desk.user, shortcuts={}, shortcuts_off=False)
         return redirect("desk_shortcuts", code=desk.campaign.code)
     if request.method == "POST" and form.is_valid():
         chosen = {shortcut.name: form.cleaned_data[shortcut.name] for shortcut in SHORTCUTS}
-        set_preference(desk.user, shortcuts=chosen, shortcuts_off=form.cleaned_data["shortcuts_off"])
+        set_preferences(user=desk.user, shortcuts=chosen, shortcuts_off=form.cleaned_data["shortcuts_off"])
         messages.success(request, _("Your keys are stored."))
         return redirect("desk", code=desk.campaign.code)
     return render(request, "annotation/desk_shortcuts.html", {"desk": desk, "campaign": desk.campaign, "form": form})
-
-
-def set_preference(user: User, **chosen: Any) -> None:
-    user.preferences = {**user.preferences, **chosen}
-    User.objects.filter(pk=user.pk).update(preferences=user.preferences)

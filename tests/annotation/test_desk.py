@@ -24,7 +24,9 @@ from annotation.models import (
     Teacher,
     User,
 )
+from annotation.services.notices import LONGEST_MESSAGE
 from annotation.services.offers import queue_offers
+from annotation.services.people import accept_warning, set_preferences
 from annotation.shortcuts import SHORTCUTS
 from tests.annotation.conftest import draft_for
 from tests.conftest import add_conversations
@@ -480,7 +482,8 @@ def test_a_declined_category_is_not_shown_again(desk: Client, campaign: Campaign
     offer = desk.get(url("desk", campaign)).context["offer"]
     response = desk.post(url("desk_warning", campaign), {"offer": offer.code, "wish": "decline"}, **HTMX)
     assert response.context["state"] == "rest"
-    assert Offer.objects.filter(state=Offer.State.SKIPPED).count() == 3
+    assert Offer.objects.get(state=Offer.State.SKIPPED) == offer
+    assert Offer.objects.filter(state=Offer.State.WITHDRAWN).count() == 2  # at once, for others
     teacher.refresh_from_db()
     assert teacher.declined_warnings == ["coding"]
     desk.post(reverse("account_warnings"), {"category": "coding"})
@@ -500,6 +503,27 @@ def test_a_message_reaches_the_admins_with_its_comparison(desk: Client, campaign
     assert (message.text, message.offer, message.teacher) == ("B is cut off.", offer, teacher)
     Message.objects.update(reply="Thank you.")
     assert "Thank you." in desk.get(url("desk_messages", campaign)).content.decode()
+
+
+def test_a_message_is_as_long_as_the_service_takes_it(desk: Client, campaign: Campaign) -> None:
+    page = desk.get(url("desk", campaign)).content.decode()
+    assert f'name="text" rows="3" maxlength="{LONGEST_MESSAGE}"' in page
+    too_long = desk.post(url("desk_messages", campaign), {"text": "x" * (LONGEST_MESSAGE + 1)})
+    assert too_long.status_code == 200
+    assert too_long.context["form"].errors["text"]
+    assert not Message.objects.exists()
+    desk.post(url("desk_messages", campaign), {"text": "x" * LONGEST_MESSAGE})
+    assert len(Message.objects.get().text) == LONGEST_MESSAGE
+
+
+def test_choices_of_two_tabs_both_count(bob: User) -> None:
+    """The second tab read its user before the first one chose."""
+    first, second = (User.objects.get(pk=bob.pk) for _tab in range(2))
+    accept_warning(user=first, category="coding")
+    set_preferences(user=second, hides_texts=True)
+    accept_warning(user=first, category="gore")
+    bob.refresh_from_db()
+    assert bob.preferences == {"accepted_warnings": ["coding", "gore"], "hides_texts": True}
 
 
 def test_keys_are_chosen_and_may_not_clash(desk: Client, campaign: Campaign, bob: User) -> None:
