@@ -133,10 +133,6 @@ def present_members(campaign: Campaign, *, now: datetime | None = None) -> list[
     return list(present.values())
 
 
-def present_teachers(campaign: Campaign, *, now: datetime | None = None) -> list[Teacher]:
-    return [membership.teacher for membership in present_members(campaign, now=now)]
-
-
 def reason_to_rest(*, campaign: Campaign, teacher: Teacher) -> str:
     """Why nothing is put before the teacher, as a sentence for them."""
     enrolment = Enrolment.objects.filter(campaign=campaign, teacher=teacher).first()

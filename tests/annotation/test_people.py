@@ -58,7 +58,6 @@ from annotation.services.terms import (
     has_consented,
     is_at_work,
     present_members,
-    present_teachers,
     reason_to_rest,
     record_presence,
 )
@@ -218,11 +217,15 @@ class TestPools:
             join_pool(pool=pool, teacher=teacher)
 
 
+def present(campaign: Campaign) -> list[Teacher]:
+    return [member.teacher for member in present_members(campaign)]
+
+
 class TestPresence:
     def test_present_is_who_was_seen_lately(self, campaign: Campaign, teacher: Teacher, dora: Teacher) -> None:
         record_presence(teacher)
-        assert present_teachers(campaign) == [teacher]
-        assert present_teachers(campaign, now=timezone.now() + timedelta(minutes=10)) == []
+        assert present(campaign) == [teacher]
+        assert present_members(campaign, now=timezone.now() + timedelta(minutes=10)) == []
 
     def test_a_heartbeat_is_written_at_most_every_half_minute(
         self, teacher: Teacher, django_assert_num_queries: Any
@@ -233,7 +236,7 @@ class TestPresence:
 
     def test_a_model_is_always_there(self, campaign: Campaign, teacher: Teacher) -> None:
         Teacher.objects.update(kind=Teacher.Kind.MODEL)
-        assert present_teachers(campaign) == [teacher]
+        assert present(campaign) == [teacher]
 
     def test_not_while_suspended_away_learning_or_done(self, campaign: Campaign, teacher: Teacher) -> None:
         record_presence(teacher)
