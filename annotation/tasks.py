@@ -47,6 +47,16 @@ def run_import(job_id: int) -> None:
         read_in(job_id)
 
 
+@shared_task(name="annotation.adopt", time_limit=3600, soft_time_limit=3590)
+def adopt(adoption_id: int) -> None:
+    """Make labels of what a judge recorded. Sent again, it goes on."""
+    from annotation.models import Adoption
+    from annotation.services.adoptions import adopt as make_labels
+
+    make_labels(adoption_id)
+    ask_for_replan(Adoption.objects.values_list("campaign_id", flat=True).get(pk=adoption_id))
+
+
 @shared_task(name="annotation.reconcile", time_limit=60, soft_time_limit=50)
 def reconcile() -> None:
     """What is owed by the clock: leases, notices, webhooks, letters, imports, model teachers, reviews, withdrawals.
@@ -55,6 +65,7 @@ def reconcile() -> None:
     """
     from annotation.imports import imports_to_run
     from annotation.models import Campaign
+    from annotation.services.adoptions import adoptions_to_run
     from annotation.services.letters import due_letters
     from annotation.services.model_teachers import model_teachers_to_ask
     from annotation.services.notices import watch_campaign
@@ -68,6 +79,8 @@ def reconcile() -> None:
         watch_campaign(campaign)
     for job_id in imports_to_run():
         run_import.delay(job_id)
+    for adoption_id in adoptions_to_run():
+        adopt.delay(adoption_id)
     for teacher_id in model_teachers_to_ask():
         ask_model.delay(teacher_id)
     for delivery_id in due_deliveries():

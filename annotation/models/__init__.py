@@ -2,6 +2,7 @@
 
 from annotation.models.campaigns import Campaign, GuidelineVersion, Role
 from annotation.models.conversations import (
+    Adoption,
     Comparison,
     Conversation,
     ImportJob,
@@ -25,6 +26,7 @@ from annotation.models.reviews import Adjudication, Review
 
 __all__ = [
     "Adjudication",
+    "Adoption",
     "AuditEntry",
     "Campaign",
     "Comparison",

@@ -145,3 +145,25 @@ class RecordedJudgement(models.Model):
             models.UniqueConstraint(fields=["comparison", "judge"], name="judgement_once"),
             models.CheckConstraint(condition=Q(outcome__gte=0) & Q(outcome__lte=1), name="judgement_outcome"),
         ]
+
+
+class Adoption(models.Model):
+    """What one judge recorded, on its way to become labels, and how far it got."""
+
+    campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="adoptions")
+    judge = models.CharField(max_length=128, default="", blank=True)
+    state = models.CharField(max_length=16, choices=ImportJob.State, default=ImportJob.State.WAITING)
+    reason = models.TextField(blank=True)
+    labels_added = models.PositiveIntegerField(default=0)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    heartbeat = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["campaign", "judge"],
+                condition=Q(state__in=["waiting", "running"]),
+                name="adoption_once_at_a_time",
+            )
+        ]

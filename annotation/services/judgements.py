@@ -2,7 +2,7 @@
 
 import random
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import count, groupby, islice
@@ -48,7 +48,14 @@ def teacher_of_judge(judge: str) -> Teacher:
     return Teacher.objects.get_or_create(pseudonym=pseudonym, defaults={"kind": Teacher.Kind.RECORDED})[0]
 
 
-def judgements_to_labels(*, campaign: Campaign, judge: str, teacher: Teacher, user: User | None = None) -> int:
+def judgements_to_labels(
+    *,
+    campaign: Campaign,
+    judge: str,
+    teacher: Teacher,
+    user: User | None = None,
+    on_batch: Callable[[int], None] | None = None,
+) -> int:
     """Labels of `teacher` from all that `judge` recorded; returns how many are new, none the second time.
 
     A ranking of three responses or more becomes one label with its tiers, since it was one act (its pairs follow from
@@ -64,7 +71,10 @@ def judgements_to_labels(*, campaign: Campaign, judge: str, teacher: Teacher, us
     verdicts = read_verdicts(campaign, judge)
     added = 0
     while batch := list(islice(verdicts, BATCH)):
-        added += _add_labels(campaign, teacher, batch)
+        new = _add_labels(campaign, teacher, batch)
+        added += new
+        if on_batch is not None:
+            on_batch(new)
     record_audit(
         user=user,
         verb="adopt judgements",

@@ -1,5 +1,6 @@
 """Imports: an upload, its progress, the rows that were left out, and recorded judgements that become labels."""
 
+from functools import partial
 from uuid import UUID
 
 from django.conf import settings
@@ -12,9 +13,10 @@ from django.utils.translation import gettext as _
 
 from annotation.forms.campaigns import UploadForm
 from annotation.imports import start_import
-from annotation.models import Campaign, ImportJob, Role
-from annotation.services.judgements import judgements_to_labels, judges_of, teacher_of_judge
-from annotation.tasks import ask_for_replan, send_quietly
+from annotation.models import Adoption, Campaign, ImportJob, Role
+from annotation.services.adoptions import ask_for_adoption
+from annotation.services.judgements import judges_of
+from annotation.tasks import send_quietly
 from annotation.views.pages import PageRequest, staff_page, told
 
 SHOWN = 20
@@ -30,13 +32,17 @@ def campaign_imports(request: PageRequest, campaign: Campaign) -> HttpResponse:
         job = start_import(campaign=campaign, name=upload.name, file=upload, user=request.user)
         transaction.on_commit(lambda: send_quietly(settings.IMPORT_TASK, job.pk))
         return redirect("campaign_import", code=campaign.code, job=job.code)
+    adoptions = campaign.adoptions.order_by("-id")[:SHOWN]
     context = {
         "campaign": campaign,
         "form": form,
         "jobs": campaign.imports.order_by("-id")[:SHOWN],
         "judges": judges_found(campaign),
+        "adoptions": adoptions,
+        "is_adopting": any(one.state in (ImportJob.State.WAITING, ImportJob.State.RUNNING) for one in adoptions),
     }
-    return render(request, "annotation/campaign_imports.html", context)
+    is_fragment = request.htmx.target == "adoptions"
+    return render(request, f"annotation/{'_adoptions' if is_fragment else 'campaign_imports'}.html", context)
 
 
 def judges_found(campaign: Campaign) -> list[str]:
@@ -62,16 +68,18 @@ def campaign_import(request: PageRequest, campaign: Campaign, job: UUID) -> Http
     return render(request, template, context)
 
 
+def send_adoption(adoption: Adoption) -> None:
+    transaction.on_commit(partial(send_quietly, "annotation.adopt", adoption.pk))
+
+
 @staff_page("POST", role=Role.Name.ADMIN)
 def campaign_judgements(request: PageRequest, campaign: Campaign) -> HttpResponse:
     """An admin says so: what one recorded judge chose becomes labels, of a teacher who stands for that judge."""
     judge = request.POST.get("judge", "")
-    if judges_of(campaign).filter(judge=judge).exists() and told(
-        request,
-        lambda: judgements_to_labels(
-            campaign=campaign, judge=judge, teacher=teacher_of_judge(judge), user=request.user
-        ),
-        _("The recorded judgements are labels now."),
-    ):
-        ask_for_replan(campaign.pk)
+    if judges_of(campaign).filter(judge=judge).exists():
+        told(
+            request,
+            lambda: send_adoption(ask_for_adoption(campaign=campaign, judge=judge, user=request.user)),
+            _("The recorded judgements are becoming labels."),
+        )
     return redirect("campaign_imports", code=campaign.code)

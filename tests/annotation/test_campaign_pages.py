@@ -8,7 +8,8 @@ from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
-from annotation.models import Campaign, Comparison, ImportJob, Label, Pool, RecordedJudgement, User
+from annotation.models import Adoption, Campaign, Comparison, ImportJob, Label, Pool, RecordedJudgement, User
+from annotation.services.adoptions import adopt
 
 pytestmark = pytest.mark.django_db
 
@@ -151,8 +152,16 @@ def test_recorded_judgements_become_labels_of_a_judge_and_twice_is_once(
     assert "expert 7" in page
     for judge in ("expert 7", "expert 7", "nobody"):
         admin.post(reverse("campaign_judgements", args=[campaign.code]), {"judge": judge})
+    assert not Label.objects.exists(), "a page does not make a hundred thousand labels"
+    where = reverse("campaign_imports", args=[campaign.code])
+    assert 'hx-trigger="every 2s"' in admin.get(where).content.decode()
+    adopt(Adoption.objects.get().pk)
     label = Label.objects.get()
     assert (label.teacher.pseudonym, label.comparison, label.outcome) == ("judge expert 7", comparisons[0], 1.0)
+    page = admin.get(where, headers={"hx-request": "true", "hx-target": "adoptions"}).content.decode()
+    assert "<html" not in page
+    assert "hx-trigger" not in page
+    assert '<td class="number">1</td>' in page
 
 
 @pytest.mark.parametrize("name", ["campaign", "campaign_settings", "campaign_imports", "campaign_guidelines"])

@@ -1,14 +1,17 @@
 """Recorded judgements become labels of a named teacher: once, in the right direction, rankings as one act."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from django.core.files.base import ContentFile
+from django.db import OperationalError
 from django.utils import timezone
 
 from annotation.imports import run_import, start_import
 from annotation.models import (
+    Adoption,
     AuditEntry,
     Campaign,
     Comparison,
@@ -20,6 +23,8 @@ from annotation.models import (
     Teacher,
     User,
 )
+from annotation.services import judgements
+from annotation.services.adoptions import adopt, adoptions_to_run, ask_for_adoption
 from annotation.services.judgements import judgements_to_labels, judges_of, teacher_of_judge, tiers_of
 from annotation.services.refusals import CampaignNotOpen, NotAllowed
 
@@ -168,3 +173,64 @@ def test_judges_whose_long_names_begin_alike_are_two_teachers(campaign: Campaign
     assert len({teacher_of_judge(name).pk for name in [*names, "j" * 58, "", "unnamed"]}) == 5
     assert teacher_of_judge("j" * 58).pseudonym == "judge " + "j" * 58
     assert max(len(teacher_of_judge(name).pseudonym) for name in names) == 64
+
+
+def test_a_worker_makes_the_labels_and_the_row_tells_how_far_it_is(
+    campaign: Campaign, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring(campaign, *pairs(5))
+    monkeypatch.setattr(judgements, "BATCH", 2)
+    asked = [ask_for_adoption(campaign=campaign, judge="Ann", user=alice) for _twice in range(2)]
+    assert asked[0] == asked[1]
+    assert adoptions_to_run() == [asked[0].pk]
+    whole = judgements._add_labels
+    seen = []
+
+    def watch(*arguments: Any) -> int:
+        seen.append(Adoption.objects.get().labels_added)
+        adopt(asked[0].pk)  # a doubled message finds it taken
+        return whole(*arguments)
+
+    monkeypatch.setattr(judgements, "_add_labels", watch)
+    adopt(asked[0].pk)
+    assert seen == [0, 2, 4]
+    adoption = Adoption.objects.get()
+    assert (adoption.state, adoption.labels_added) == ("done", 5)
+    assert (adoptions_to_run(), Label.objects.count()) == ([], 5)
+    assert AuditEntry.objects.get(verb="adopt judgements").user == alice
+
+
+def test_the_labels_of_a_worker_that_died_are_carried_on(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+    bring(campaign, *pairs(5))
+    monkeypatch.setattr(judgements, "BATCH", 2)
+    adoption = ask_for_adoption(campaign=campaign, judge="Ann", user=None)
+    whole = judgements._add_labels
+
+    def die_at_the_second(*arguments: Any) -> int:
+        if Label.objects.exists():
+            raise OperationalError("the database is away")
+        return whole(*arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(judgements, "_add_labels", die_at_the_second)
+        with pytest.raises(OperationalError):
+            adopt(adoption.pk)
+    assert adoptions_to_run() == []
+    Adoption.objects.update(heartbeat=timezone.now() - timedelta(seconds=61))
+    assert adoptions_to_run() == [adoption.pk]
+    adopt(adoption.pk)
+    adoption.refresh_from_db()
+    assert (adoption.state, adoption.labels_added, Label.objects.count()) == ("done", 5, 5)
+
+
+def test_a_campaign_that_closed_meanwhile_says_why_there_are_no_labels(campaign: Campaign) -> None:
+    bring(campaign, *pairs(1))
+    adoption = ask_for_adoption(campaign=campaign, judge="Ann", user=None)
+    Campaign.objects.update(state=Campaign.State.CLOSED)
+    adopt(adoption.pk)
+    adoption.refresh_from_db()
+    assert adoption.state == "failed"
+    assert adoption.reason
+    campaign.refresh_from_db()
+    with pytest.raises(CampaignNotOpen):
+        ask_for_adoption(campaign=campaign, judge="Ann", user=None)
