@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Max, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -174,16 +174,28 @@ def publish_guidelines(*, campaign: Campaign, text: str, user: User | None) -> G
 # Comparisons ----------------------------------------------------------------------------------------------------------
 
 
-@transaction.atomic
 def take_out_comparisons(*, campaign: Campaign, comparisons: QuerySet[Comparison], user: User | None) -> int:
-    """No new offers of these; queued ones are withdrawn, held ones may be answered, labels stay."""
-    ids = list(comparisons.filter(campaign=campaign, is_active=True).values_list("pk", flat=True))
-    Comparison.objects.filter(pk__in=ids).update(is_active=False)
+    """No new offers of these; queued ones are withdrawn, held ones may be answered, labels stay.
+
+    The offers come after the commit: each of their batches locks offers and then the campaign, so that two batches in
+    one transaction could wait in a circle with others. What a crash leaves of them the planner takes back.
+    """
+    with transaction.atomic():
+        ids = list(comparisons.filter(campaign=campaign, is_active=True).values_list("pk", flat=True))
+        ids = _lock(Comparison.objects.filter(pk__in=ids, is_active=True))
+        Comparison.objects.filter(pk__in=ids).update(is_active=False)
+        details = {"ids": ids[:1000]}
+        record_audit(user=user, verb="take out", object=f"{len(ids)} comparisons", campaign=campaign, details=details)
     withdraw_offers(offers=Offer.objects.filter(comparison__in=ids, state=Offer.State.QUEUED))
-    record_audit(
-        user=user, verb="take out", object=f"{len(ids)} comparisons", campaign=campaign, details={"ids": ids[:1000]}
-    )
     return len(ids)
+
+
+def _lock(rows: QuerySet[Any]) -> list[int]:
+    """Keys of the rows, which are locked in this order, as everywhere: an UPDATE locks in whichever it meets them."""
+    keys = rows.order_by("pk").values_list("pk", flat=True)
+    if connection.features.has_select_for_no_key_update:  # SQLite's transactions stand in line anyway
+        keys = keys.select_for_update(no_key=True)
+    return list(keys)
 
 
 @transaction.atomic
@@ -217,8 +229,10 @@ def set_priority(
             setattr(comparison, name, value)
         starts[head_start(comparison, now=now)].append(comparison.pk)
     waiting = Offer.objects.filter(state=Offer.State.QUEUED, rank__gt=BEFORE_ALL)
+    _lock(waiting.filter(comparison__in=[one.pk for one in chosen]))
     for start, ids in starts.items():
         waiting.filter(comparison__in=ids).update(rank=rank_at(start))
+    _lock(Comparison.objects.filter(pk__in=[one.pk for one in chosen]))
     count = Comparison.objects.filter(pk__in=[one.pk for one in chosen]).update(**changes) if changes else 0
     record_audit(user=user, verb="set priority", object=f"{count} comparisons", campaign=campaign, details={
         "priority": priority, "due_at": due_at.isoformat() if due_at else None, "clears_due": clears_due,

@@ -318,7 +318,8 @@ def withdraw_offers(*, offers: Iterable[Offer], also_held: bool = False) -> int:
     Waits for whoever changes one of them at this moment: what is answered meanwhile stays answered.
     """
     states = Offer.LIVE if also_held else (Offer.State.QUEUED,)
-    ids = sorted(offer.pk for offer in offers)
+    keys = offers.values_list("pk", flat=True) if isinstance(offers, QuerySet) else [offer.pk for offer in offers]
+    ids = sorted(keys)
     return sum(
         _close_batch(
             Offer.objects.filter(pk__in=ids[start : start + BATCH], state__in=states),

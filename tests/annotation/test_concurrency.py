@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import pytest
 from django.db import connection, connections
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from annotation import imports
@@ -33,8 +34,9 @@ from annotation.models import (
     Teacher,
     User,
 )
-from annotation.services import copies
+from annotation.services import copies, offers
 from annotation.services.budget import reserve
+from annotation.services.campaigns import set_priority, take_out_comparisons
 from annotation.services.invitations import accept_invitation
 from annotation.services.labels import edit_label, record_label, undo_label
 from annotation.services.ledger import balance, pay_out, unbalanced_movements
@@ -275,6 +277,40 @@ ADDING: dict[str, Callable[[Campaign], object]] = {
     "copy": lambda campaign: copies._copy([], campaign),
     "policy": lambda campaign: add_responses(policy=Policy(campaign=campaign), texts={}),
 }
+
+
+@pytest.mark.django_db(transaction=True)
+def test_each_batch_of_offers_is_a_transaction_of_its_own(
+    campaign: Campaign, alice: User, queued: list[Offer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two batches in one would lock offers after the campaign, and wait in a circle with whoever lapses or answers."""
+    monkeypatch.setattr(offers, "BATCH", 1)
+    with CaptureQueriesContext(connection) as seen:
+        take_out_comparisons(campaign=campaign, comparisons=Comparison.objects.all(), user=alice)
+    assert Offer.objects.filter(state=Offer.State.WITHDRAWN).count() == len(queued) == 3
+    said = [query["sql"] for query in seen]
+    ends = [place for place, sql in enumerate(said) if sql.startswith("COMMIT")]
+    money = [place for place, sql in enumerate(said) if sql.startswith('UPDATE "annotation_campaign"')]
+    assert [sum(end < place for end in ends) for place in money] == [1, 2, 3]
+    read = next(sql for sql in said if "annotation_offer" in sql)
+    assert read.startswith('SELECT "annotation_offer"."id" '), "keys, and not rows"
+    assert '"annotation_offer"."code"' not in read
+
+
+@on_postgres
+@pytest.mark.django_db
+def test_a_priority_locks_rows_in_their_order(campaign: Campaign, alice: User, queued: list[Offer]) -> None:
+    with CaptureQueriesContext(connection) as seen:
+        set_priority(campaign=campaign, comparisons=Comparison.objects.all(), user=alice, priority=3)
+    for table in ("annotation_offer", "annotation_comparison"):
+        locks, changes = (
+            [place for place, query in enumerate(seen) if query["sql"].startswith(start) and end in query["sql"]]
+            for start, end in (
+                (f'SELECT "{table}"."id"', "ORDER BY 1 ASC FOR NO KEY UPDATE"),
+                (f'UPDATE "{table}"', ""),
+            )
+        )
+        assert locks[0] < changes[0]
 
 
 @on_postgres
