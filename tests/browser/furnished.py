@@ -13,6 +13,7 @@ from activelearning.models import Plan, WithdrawalEffect
 from activelearning.pipeline import embed, replan
 from annotation.models import (
     Adjudication,
+    Adoption,
     AuditEntry,
     Campaign,
     Comparison,
@@ -130,6 +131,7 @@ def _work(campaign: Campaign, pool: Pool, teacher: Teacher) -> None:
     Comparison.objects.filter(pk=comparison.pk).update(gold_outcome=1.0, gold_feedback="It answers.", is_tutorial=True)
     Conversation.objects.filter(pk=comparison.conversation_id).update(source=LONG, language="en")
     RecordedJudgement.objects.create(comparison=comparison, outcome=1.0, judge=LONG[:60])
+    Adoption.objects.create(campaign=campaign, judge=LONG[:60], state="failed", reason=LONG, labels_added=12_345)
     Campaign.objects.filter(pk=campaign.pk).update(content_warnings={"violence": "Contains violence."})
 
 
