@@ -86,6 +86,12 @@ def teachers_of(campaign: Campaign) -> QuerySet[Teacher]:
     return Teacher.objects.filter(Exists(Offer.objects.filter(campaign=campaign, teacher=OuterRef("pk"))))
 
 
+def inverted_among(campaign: Campaign) -> QuerySet[Teacher]:
+    """Those of them who answer the wrong way round in some category, as `Cell.is_inverted` has it."""
+    wrong = TeacherRationality.objects.filter(campaign=campaign, value__lt=-Z * F("error"))
+    return teachers_of(campaign).filter(pk__in=wrong.values("teacher"))
+
+
 def read_portraits(campaign: Campaign, teachers: Sequence[Teacher]) -> list[Portrait]:
     """What is known of these teachers, in their order: the database counts, so that labels stay where they are."""
     found = {teacher.pk: Portrait(teacher) for teacher in teachers}

@@ -15,7 +15,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from activelearning.forms import OutlookForm
 from activelearning.models import Estimate, OfferReason, Plan, WithdrawalEffect
 from activelearning.pictures import PROGRESS, draw_teacher
-from activelearning.portraits import read_agreement, read_portrait, read_portraits, teachers_of
+from activelearning.portraits import inverted_among, read_agreement, read_portrait, read_portraits, teachers_of
 from activelearning.progress import read_features, read_summary, read_work
 from activelearning.reasons import find_offers, read_history, read_runners_up
 from activelearning.services import ask_for_effects, ask_to_replay, campaigns_of, effects_of
@@ -94,10 +94,13 @@ def picture(request: HtmxRequest, campaign: Campaign, name: str, draw: Callable[
 
 @staff_page("GET")
 def teachers(request: HtmxRequest, campaign: Campaign) -> HttpResponse:
-    page = oldest_first(request, teachers_of(campaign))
+    inverted, shown = inverted_among(campaign), request.GET.get("show", "")
+    page = oldest_first(request, inverted if shown == "inverted" else teachers_of(campaign))
     context = {
         "campaign": campaign,
         "page": page,
+        "inverted": inverted.count(),
+        "shown": shown,
         "after": read_key(request, "after"),
         "portraits": read_portraits(campaign, page.rows),
         "agreement": cache.get_or_set(

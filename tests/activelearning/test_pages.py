@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from activelearning.models import EmbeddingProgress, Plan
+from activelearning.models import EmbeddingProgress, Plan, TeacherRationality
 from activelearning.pipeline import embed, replan, store_replay
 from activelearning.services import ask_to_replay
 from activelearning.tasks import reconcile
@@ -319,6 +319,22 @@ def test_teachers_are_paged_and_their_labels_stay_in_the_database(
         assert client.get(reverse("teacher_plot", args=[campaign.code, staff[0].code])).status_code == 404
     another = re.compile(rf'"teacher_id" (=|IN) \(?[^)]*\b{staff[1].pk}\b')
     assert not [one for one in asked if "annotation_label" in one["sql"] and another.search(one["sql"])]
+
+
+def test_who_answers_the_wrong_way_round_is_found_among_many(busy: Campaign, alice: User, sign_in: SignIn) -> None:
+    client, address = sign_in(alice), reverse("teachers_rationality", args=[busy.code])
+    TeacherRationality.objects.update(value=0.1, error=0.2)
+    assert "show=inverted" not in client.get(address).content.decode()
+    worst = TeacherRationality.objects.order_by("-teacher")[0]
+    TeacherRationality.objects.filter(pk=worst.pk).update(value=-0.5)
+    TeacherRationality.objects.exclude(pk=worst.pk).update(value=-0.3)
+    page = client.get(address).content.decode()
+    assert "1 teacher answers the wrong way round." in page
+    assert 'href="?show=inverted"' in page
+    found = client.get(f"{address}?show=inverted")
+    assert [row.teacher.pk for row in found.context["portraits"]] == [worst.teacher_id]
+    assert f'hx-get="{address}?show=inverted"' in found.content.decode()
+    assert len(client.get(f"{address}?show=nonsense").context["portraits"]) == 3
 
 
 def test_offers_and_plans_are_paged_by_key_and_never_counted(

@@ -11,7 +11,7 @@ from activelearning.algorithms.pessimism import ConfidenceSet, certify, choose, 
 from activelearning.arrays import load_pool
 from activelearning.models import ControlScore, Estimate, Projection
 from activelearning.pipeline import embed, known, refit, replan
-from activelearning.portraits import OUTCOME, read_agreement, read_portraits
+from activelearning.portraits import OUTCOME, inverted_among, read_agreement, read_portraits
 from activelearning.progress import (
     Axis,
     Measure,
@@ -334,6 +334,7 @@ def test_planted_rationalities_are_found_with_honest_intervals(studied: Campaign
     assert not coin.is_inverted
     assert inverted.is_inverted
     assert inverted.cells[0].high < 0
+    assert list(inverted_among(studied)) == [staff[3]]
     assert all(portrait.labels == 150 and portrait.cells[0].labels == 150 for portrait in portraits.values())
 
 
