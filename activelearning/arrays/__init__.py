@@ -6,14 +6,13 @@ means the same comparison in every process.
 """
 
 from activelearning.arrays.comparisons import load_pool
-from activelearning.arrays.labels import LEARNED_ARMS, LabelRows, fit_labels, load_labels, ranking_weight, teacher_axis
+from activelearning.arrays.labels import LabelRows, fit_labels, load_labels, teacher_axis
 from activelearning.arrays.memory import forget
 from activelearning.arrays.offers import OfferRows, load_offers
 from activelearning.arrays.rows import PoolRows
 from activelearning.arrays.teachers import Member, load_members, load_removable, load_unrecorded, stated_rationality
 
 __all__ = [
-    "LEARNED_ARMS",
     "LabelRows",
     "Member",
     "OfferRows",
@@ -26,7 +25,6 @@ __all__ = [
     "load_pool",
     "load_removable",
     "load_unrecorded",
-    "ranking_weight",
     "stated_rationality",
     "teacher_axis",
 ]

@@ -8,16 +8,9 @@ from numpy.typing import NDArray
 from activelearning.algorithms.types import Bools, Floats, Ints, Labels
 from activelearning.arrays.memory import memory_of
 from activelearning.arrays.rows import PoolRows, find
-from annotation.models import Campaign, Label, Offer
+from activelearning.learned import LEARNED_ARMS, ranking_weight
+from annotation.models import Campaign, Label
 from annotation.models.offers import outcome_of
-
-LEARNED_ARMS = (Offer.Arm.DESIGNED, Offer.Arm.CONTROL, Offer.Arm.GOLD)
-"""Arms that a reward is fitted on; repeats are for measuring consistency."""
-
-
-def ranking_weight(responses: int) -> float:
-    """Of each of the N(N-1)/2 comparisons that a ranking of N implies: 2/N, since it is one act."""
-    return 2.0 / responses
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from activelearning.algorithms.types import Floats, Ints, Labels
-from activelearning.arrays import LEARNED_ARMS
+from activelearning.learned import LEARNED_ARMS
 from annotation.models import Campaign, Conversation, RecordedJudgement
 from training.algorithms.data import Candidates, Preference
 from training.datasets.exports import implied_pairs

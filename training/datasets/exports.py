@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from activelearning.arrays import LEARNED_ARMS, ranking_weight
+from activelearning.learned import LEARNED_ARMS, ranking_weight
 from activelearning.models import TeacherRationality
 from annotation.models import Campaign, Membership
 from annotation.models.people import known_rationality
