@@ -182,7 +182,7 @@ def count_steps(text: str) -> int:
     ],
 )
 def test_four_times_the_text_takes_four_times_the_work(piece: str) -> None:
-    short, long = (count_steps(piece * (size // len(piece))) for size in (600, 2_400))
+    short, long = (count_steps(piece * (size // len(piece))) for size in (2_000, 8_000))
     assert long < 7 * short  # sixteen times, where each opening walks to the end of the text
 
 
