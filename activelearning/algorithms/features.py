@@ -11,12 +11,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from activelearning.algorithms.types import Floats, Ints, Singles
 
 if TYPE_CHECKING:
-    import torch
     from sentence_transformers import SentenceTransformer
 
 Message = Mapping[str, str]
@@ -80,8 +80,6 @@ class Encoder:
     """
 
     def __init__(self, name: str = BUNDLED, *, max_tokens: int | None = None, device: str | None = None) -> None:
-        import torch  # seconds and memory that the web process, which reads this module for its arrays, does not pay
-
         self.name = name or BUNDLED
         self.device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         self.dtype = torch.bfloat16 if self.device.startswith("cuda") else torch.float32
@@ -141,10 +139,8 @@ class Encoder:
             raise ValueError("the encoder gave a vector that is not finite")
         return np.ascontiguousarray(vectors, dtype=np.float32)
 
-    def tensors(self, texts: Sequence[str]) -> "torch.Tensor":
+    def tensors(self, texts: Sequence[str]) -> torch.Tensor:
         """As `encode`, left on the encoder's device in its own type: (n, width), n >= 1."""
-        import torch
-
         batch = self.batch_size
         while True:
             try:
@@ -155,9 +151,7 @@ class Encoder:
                 batch //= 2
                 torch.cuda.empty_cache()
 
-    def _encode(self, texts: list[str], batch: int) -> "torch.Tensor":
-        import torch
-
+    def _encode(self, texts: list[str], batch: int) -> torch.Tensor:
         found: Any = self.model.encode(
             texts, batch_size=batch, show_progress_bar=False, convert_to_tensor=True, normalize_embeddings=True
         )
