@@ -13,6 +13,7 @@ import signal
 import sys
 import time
 from typing import Any
+from uuid import UUID
 
 import django
 
@@ -62,10 +63,10 @@ def race() -> None:
 
     plan_once, rounds = replanning._plan_once, []
 
-    def plan_slowly(campaign: Campaign) -> int:
+    def plan_slowly(campaign: Campaign, holder: UUID) -> int:
         start = time.monotonic()
         time.sleep(1.5)
-        offered = plan_once(campaign)
+        offered = plan_once(campaign, holder)
         rounds.append((start, time.monotonic()))
         return offered
 
