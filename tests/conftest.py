@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.core.cache import caches
 from django.test import Client
 
 from annotation.models import (
@@ -33,9 +34,11 @@ def plain_static_files(settings: Any) -> None:
 
 @pytest.fixture(autouse=True)
 def caches_of_this_process(settings: Any) -> None:
-    """Tests run beside each other on one Redis, with the same keys in databases of their own."""
+    """Tests run beside each other on one Redis, with the same keys in databases of their own; each begins with none."""
     memory = {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}
     settings.CACHES = {name: {**memory, "LOCATION": name} for name in settings.CACHES}
+    for one in caches.all(initialized_only=False):
+        one.clear()
 
 
 @pytest.fixture(autouse=True)
