@@ -6,6 +6,9 @@ import structlog
 from celery import current_app, shared_task
 from django.conf import settings
 from django.core.cache import cache
+from django.db.models import QuerySet
+
+from annotation.models import Campaign
 
 log = structlog.get_logger(__name__)
 
@@ -24,12 +27,18 @@ def ask_for_replan(campaign_id: int) -> None:
         send_quietly(settings.REPLAN_TASK, campaign_id)
 
 
-def send_quietly(task: str, row_id: int) -> None:
+def replan_all(campaigns: QuerySet[Campaign]) -> None:
+    """The same for several: what changed is a pool, or somebody who teaches in them."""
+    for pk in campaigns.values_list("pk", flat=True):
+        ask_for_replan(pk)
+
+
+def send_quietly(task: str, *args: int | str) -> None:
     """Send a task by its name. A broker that is down is logged: the beat finds the row that waits."""
     try:
-        current_app.send_task(task, args=[row_id])
+        current_app.send_task(task, args=args)
     except Exception as error:  # a broker that is down raises kinds of its transport
-        log.warning("task_not_sent", task=task, row=row_id, reason=str(error))
+        log.warning("task_not_sent", task=task, args=args, reason=str(error))
 
 
 @shared_task(name="annotation.run_import", time_limit=6 * 3600, soft_time_limit=6 * 3600 - 60)
@@ -64,7 +73,6 @@ def reconcile() -> None:
     Whatever a lost message or a killed worker left undone is found here again.
     """
     from annotation.imports import imports_to_run
-    from annotation.models import Campaign
     from annotation.services.adoptions import adoptions_to_run
     from annotation.services.letters import due_letters
     from annotation.services.model_teachers import model_teachers_to_ask

@@ -1,30 +1,22 @@
 """Work by message: one id in, nothing out; a lost message is asked again by the beat, a doubled one does nothing."""
 
-import structlog
 from celery import shared_task
 from django.core.cache import cache
 
+from annotation.tasks import send_quietly
 from training.models import RewardQuestion
-
-log = structlog.get_logger(__name__)
 
 AGAIN = 10  # seconds before the beat asks once more for the same work
 
 
 def ask_for_work(kind: str, pk: int) -> None:
     """Tell the workers of a run or a generation, on commit. A broker that is down costs the time until the beat."""
-    try:
-        run.apply_async((kind, pk))
-    except Exception as error:  # a broker that is down raises kinds of its transport
-        log.warning("run not sent", kind=kind, id=pk, reason=str(error))
+    send_quietly("training.run", kind, pk)
 
 
 def ask_for_answer(pk: int) -> None:
     """Tell the workers of a question about the reward."""
-    try:
-        answer.apply_async((pk,))
-    except Exception as error:
-        log.warning("question not sent", id=pk, reason=str(error))
+    send_quietly("training.answer", pk)
 
 
 @shared_task(name="training.run", acks_late=False)

@@ -52,6 +52,12 @@ class ConfidenceSet:
     information: Floats
     radius: float
 
+    @classmethod
+    def at_level(cls, theta: Floats, information: Floats, *, ridge: float, delta: float = DELTA) -> "ConfidenceSet":
+        """The set at level 1 - delta, its radius from `confidence_radius`."""
+        norm = float(np.linalg.norm(theta))
+        return cls(theta, information, confidence_radius(len(theta), delta=delta, ridge=ridge, theta_norm=norm))
+
     def __post_init__(self) -> None:
         d = self.theta.shape[0]
         if self.theta.shape != (d,) or self.information.shape != (d, d):

@@ -5,7 +5,7 @@ import numpy as np
 from activelearning.algorithms.figures import Figure
 from activelearning.algorithms.forecast import design_saving
 from activelearning.algorithms.information import certificate, label_weight
-from activelearning.algorithms.pessimism import DELTA, ConfidenceSet, confidence_radius, pessimistic_regret
+from activelearning.algorithms.pessimism import ConfidenceSet, pessimistic_regret
 from activelearning.algorithms.types import Floats, Ints, Singles
 from activelearning.arrays import (
     LabelRows,
@@ -81,11 +81,8 @@ def measure_bound(pool: PoolRows, known: Known) -> float | None:
         prompts = prompts[np.linspace(0, len(prompts) - 1, BOUND_PROMPTS).astype(int)]
         rows = rows[np.isin(pool.conversation[rows], prompts)]
     responses, place = np.unique(np.r_[pool.a[rows], pool.b[rows]], return_index=True)
-    radius = confidence_radius(
-        known.theta.size, delta=DELTA, ridge=known.row.ridge, theta_norm=float(np.linalg.norm(known.theta))
-    )
     information = known.arrays.get("marginal_information", known.information)  # (M10) where rationality is estimated
-    confidence = ConfidenceSet(known.theta, information, radius)
+    confidence = ConfidenceSet.at_level(known.theta, information, ridge=known.row.ridge)
     return pessimistic_regret(confidence, pool.phi[responses], np.tile(pool.conversation[rows], 2)[place])
 
 

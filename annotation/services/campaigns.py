@@ -229,11 +229,12 @@ def set_priority(
             setattr(comparison, name, value)
         starts[head_start(comparison, now=now)].append(comparison.pk)
     waiting = Offer.objects.filter(state=Offer.State.QUEUED, rank__gt=BEFORE_ALL)
-    _lock(waiting.filter(comparison__in=[one.pk for one in chosen]))
+    waiting, rows = waiting.filter(comparison__in=chosen), Comparison.objects.filter(pk__in=[one.pk for one in chosen])
+    _lock(waiting)
     for start, ids in starts.items():
         waiting.filter(comparison__in=ids).update(rank=rank_at(start))
-    _lock(Comparison.objects.filter(pk__in=[one.pk for one in chosen]))
-    count = Comparison.objects.filter(pk__in=[one.pk for one in chosen]).update(**changes) if changes else 0
+    _lock(rows)
+    count = rows.update(**changes) if changes else 0
     record_audit(user=user, verb="set priority", object=f"{count} comparisons", campaign=campaign, details={
         "priority": priority, "due_at": due_at.isoformat() if due_at else None, "clears_due": clears_due,
     })  # fmt: skip

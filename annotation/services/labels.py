@@ -193,7 +193,7 @@ def _pay(label: Label, *, offer: Offer, price: Decimal, memo: str = "") -> None:
         amount=abs(price),
         campaign_id=offer.campaign_id,
         teacher_id=offer.teacher_id,
-        currency=offer.membership.pool.currency if offer.membership is not None else offer.campaign.currency,
+        currency=offer.campaign.currency,
         label_id=label.pk,
         memo=memo,
     )
@@ -287,6 +287,7 @@ def undo_label(*, campaign: Campaign, teacher: Teacher) -> Offer | None:
     offer = Offer.objects.select_related(
         "membership__pool", "comparison__conversation", "comparison__a", "comparison__b"
     ).get(pk=label.offer_id)
+    offer.campaign = campaign
     _pay(label, offer=offer, price=-label.cost, memo="undone")
     count_label(offer, labels=-1, price=-label.cost, day=today(teacher, now=now))
     refer_comparisons(campaign=campaign, ids=[offer.comparison_id])

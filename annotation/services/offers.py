@@ -200,17 +200,13 @@ def peek_offer(*, campaign: Campaign, teacher: Teacher, enrolment: Enrolment) ->
     Where a gold comparison is due next it is put into the queue now. Were it made by the claim, it would be the one
     that is not what was peeked at.
     """
-    offers = Offer.objects.filter(campaign=campaign, teacher=teacher)
+    held = Offer.objects.filter(campaign=campaign, teacher=teacher, state=Offer.State.HELD)
     ahead = copy(enrolment)
-    ahead.label_count += offers.filter(state=Offer.State.HELD).count()
+    ahead.label_count += held.count()
     if wants_gold(campaign, ahead):
         next_lesson(campaign=campaign, teacher=teacher, enrolment=ahead)
-    return (
-        offers.filter(state=Offer.State.QUEUED)
-        .select_related("comparison__conversation", "comparison__a", "comparison__b", "membership__pool")
-        .order_by("rank", "pk")
-        .first()
-    )
+    waiting = _pages().filter(campaign=campaign, teacher=teacher, state=Offer.State.QUEUED)
+    return waiting.order_by("rank", "pk").first()
 
 
 def _fits(head: Offer, teacher: Teacher) -> bool:

@@ -32,8 +32,9 @@ def change_terms(*, pool: Pool, user: User | None, **terms: Any) -> Pool:
     Raises Refusal where the currency would change under a campaign that draws on the pool.
     """
     before = Pool.objects.select_for_update().get(pk=pool.pk)
-    drawing = Campaign.objects.filter(pools=before).exclude(currency=terms.get("currency", before.currency)).first()
-    if drawing is not None and terms.get("currency", before.currency) != before.currency:
+    currency = terms.get("currency", before.currency)
+    drawing = Campaign.objects.filter(pools=before).exclude(currency=currency).first()
+    if drawing is not None and currency != before.currency:
         raise Refusal(
             _("The campaign %(campaign)s draws on this pool and pays in %(currency)s. Make another pool.")
             % {"campaign": drawing.name, "currency": drawing.currency}

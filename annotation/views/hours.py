@@ -9,9 +9,8 @@ from django.views.decorators.http import require_POST
 
 from annotation.access import taught_campaigns
 from annotation.forms.hours import HoursForm, TimeOffForm, ZoneForm
-from annotation.models import User
 from annotation.services.people import set_time_off, set_time_zone, set_working_hours
-from annotation.tasks import ask_for_replan
+from annotation.tasks import replan_all
 from annotation.views.mine import own_teacher, show_account
 from annotation.views.pages import PageRequest, told
 
@@ -24,7 +23,7 @@ def choose_zone(request: PageRequest) -> HttpResponse:
         return show_account(request, zone_form=form)
     set_time_zone(user=request.user, name=form.cleaned_data["time_zone"])
     messages.success(request, _("Stored. Times and days are those of your time zone now."))
-    _plan_again(request.user)
+    replan_all(taught_campaigns(request.user))
     return redirect("account")
 
 
@@ -44,7 +43,7 @@ def take_time_off(request: PageRequest) -> HttpResponse:
             return show_account(request, time_off_form=form)
         set_time_off(teacher=teacher, until=form.cleaned_data["back_on"])
         messages.success(request, _("Stored. What waited for you goes to others."))
-    _plan_again(request.user)
+    replan_all(taught_campaigns(request.user))
     return redirect("account")
 
 
@@ -59,10 +58,5 @@ def choose_hours(request: PageRequest) -> HttpResponse:
         request, lambda: set_working_hours(teacher=teacher, hours=form.hours()), _("Your working hours are stored.")
     ):
         return show_account(request, hours_form=form)
-    _plan_again(request.user)
+    replan_all(taught_campaigns(request.user))
     return redirect("account")
-
-
-def _plan_again(user: User) -> None:
-    for campaign in taught_campaigns(user):
-        ask_for_replan(campaign.pk)

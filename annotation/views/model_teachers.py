@@ -11,7 +11,7 @@ from annotation.forms.model_teachers import ModelTeacherForm
 from annotation.models import Membership, Pool, Teacher
 from annotation.services.model_teachers import add_model_teacher
 from annotation.services.pools import readmit_members, suspend_members
-from annotation.tasks import ask_for_replan
+from annotation.tasks import replan_all
 from annotation.views.pages import PageRequest, page_of, told
 from annotation.views.pools import find_pool
 
@@ -26,7 +26,7 @@ def pool_models(request: PageRequest, pool: Pool) -> HttpResponse:
         lambda: add_model_teacher(pool=pool, user=request.user, **form.wishes()),
         _("Added. It is asked as soon as a campaign has something for it."),
     ):
-        _plan_again(pool)
+        replan_all(pool.campaigns.all())
         return redirect("pool_models", pool=pool.pk)
     members = pool.memberships.filter(teacher__kind=Teacher.Kind.MODEL).select_related("teacher", "pool")
     context = {"pool": pool, "form": form, "members": members.order_by("-pk")[:SHOWN]}
@@ -43,10 +43,5 @@ def pool_model(request: PageRequest, pool: Pool, model: UUID) -> HttpResponse:
     else:
         suspend_members(memberships=[member], user=request.user)
         messages.success(request, _("It is asked no more. Its labels stay, and what waited for it goes to others."))
-    _plan_again(pool)
+    replan_all(pool.campaigns.all())
     return redirect("pool_models", pool=pool.pk)
-
-
-def _plan_again(pool: Pool) -> None:
-    for campaign in pool.campaigns.all():
-        ask_for_replan(campaign.pk)

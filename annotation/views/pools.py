@@ -24,7 +24,7 @@ from annotation.services.pools import (
     readmit_members,
     suspend_members,
 )
-from annotation.tasks import ask_for_replan, send_quietly
+from annotation.tasks import replan_all, send_quietly
 from annotation.views.keyset import is_key, oldest_first, read_ticked
 from annotation.views.pages import PageRequest, find_owner, page_of, told
 
@@ -150,8 +150,7 @@ def pool_members(request: PageRequest, pool: Pool) -> HttpResponse:
     if verb is not None and members:
         count = verb(memberships=members, user=request.user)
         messages.success(request, _("%(count)d members changed.") % {"count": count})
-        for campaign in pool.campaigns.all():
-            ask_for_replan(campaign.pk)
+        replan_all(pool.campaigns.all())
     return redirect("pool", pool=pool.pk)
 
 

@@ -5,7 +5,6 @@ from uuid import UUID
 
 from django.contrib import messages
 from django.contrib.auth import logout
-from django.db.models import QuerySet
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils.translation import gettext as _
@@ -18,7 +17,7 @@ from annotation.services.ledger import balance, grant_bonus
 from annotation.services.people import ANONYMISE, REMOVE, preview_withdrawal, withdraw_teacher
 from annotation.services.pools import depart_members, readmit_members, suspend_members
 from annotation.services.teachers import members_found, places_of
-from annotation.tasks import ask_for_replan
+from annotation.tasks import ask_for_replan, replan_all
 from annotation.views.keyset import oldest_first, read_ticked
 from annotation.views.pages import PageRequest, page_of, staff_page, told
 
@@ -138,8 +137,3 @@ def may_withdraw(user: User, teacher: Teacher) -> bool:
         pool__in=visible_pools(user)
     )
     return teacher.withdrawn_at is None and not elsewhere.exists() and not others.exists()
-
-
-def replan_all(campaigns: QuerySet[Campaign]) -> None:
-    for pk in campaigns.values_list("pk", flat=True):
-        ask_for_replan(pk)

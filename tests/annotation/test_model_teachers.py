@@ -1,11 +1,9 @@
 """A model as a teacher, against a real server on this machine."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
@@ -23,6 +21,7 @@ from annotation.services.model_teachers import (
 from annotation.services.offers import queue_offers
 from annotation.services.refusals import Refusal
 from tests.annotation.conftest import draft_for
+from tests.servers import Answering, listen
 
 pytestmark = pytest.mark.django_db
 
@@ -38,26 +37,17 @@ class Model:
         self.judge: Callable[[dict[str, Any]], str] = lambda material: "first"
         model = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Answering):
             def do_POST(self) -> None:
-                request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                request = json.loads(self.read_body())
                 model.requests.append(request)
                 model.keys.append(self.headers["Authorization"])
                 time.sleep(model.wait)
                 material = json.loads(request["messages"][1]["content"].split("\n")[1])
                 answer = {"choices": [{"message": {"role": "assistant", "content": model.judge(material)}}]}
-                body = json.dumps(answer).encode()
-                self.send_response(model.status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+                self.answer(model.status, json.dumps(answer).encode())
 
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.host = f"127.0.0.1:{self.server.server_port}"
+        self.server, self.host = listen(Handler)
 
 
 @pytest.fixture

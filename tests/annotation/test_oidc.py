@@ -2,10 +2,8 @@
 
 import base64
 import json
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -17,6 +15,7 @@ from django.urls import reverse
 
 from annotation.models import User
 from config.settings import sign_in_through
+from tests.servers import Answering, listen
 
 pytestmark = pytest.mark.django_db
 
@@ -38,36 +37,27 @@ class Provider:
         self.asked: list[str] = []
         provider = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Answering):
             def do_GET(self) -> None:
                 parts = urlsplit(self.path)
                 provider.asked.append(parts.path)
                 if parts.path == "/realm/.well-known/openid-configuration":
-                    self.answer(200, provider.discovery())
+                    self.say(200, provider.discovery())
                 elif parts.path == "/userinfo" and self.headers["Authorization"] == "Bearer access-1":
-                    self.answer(200, provider.person)
+                    self.say(200, provider.person)
                 else:
-                    self.answer(403, {})
+                    self.say(403, {})
 
             def do_POST(self) -> None:
                 provider.asked.append(urlsplit(self.path).path)
-                form = parse_qs(self.rfile.read(int(self.headers["Content-Length"])).decode())
-                self.answer(*provider.token({name: values[0] for name, values in form.items()}))
+                form = parse_qs(self.read_body().decode())
+                self.say(*provider.token({name: values[0] for name, values in form.items()}))
 
-            def answer(self, status: int, values: dict[str, Any]) -> None:
-                body = json.dumps(values).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+            def say(self, status: int, values: dict[str, Any]) -> None:
+                self.answer(status, json.dumps(values).encode(), Content_Type="application/json")
 
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
+        self.server, host = listen(Handler)
+        self.url = f"http://{host}"
 
     def discovery(self) -> dict[str, Any]:
         places = {f"{name}_endpoint": f"{self.url}/{name}" for name in ("authorization", "token", "userinfo")}

@@ -4,11 +4,9 @@ import hashlib
 import hmac
 import json
 import socket
-import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from typing import Any
 
@@ -20,6 +18,7 @@ from annotation.outbound import OutboundFailed, OutboundRefused, is_public, post
 from annotation.services.notices import post_notice, reply_to_message, send_message, watch_campaign
 from annotation.services.refusals import NotAllowed, Refusal
 from annotation.services.webhooks import ATTEMPTS, add_webhook, deliver, due_deliveries
+from tests.servers import Answering, listen
 
 pytestmark = pytest.mark.django_db
 
@@ -34,23 +33,14 @@ class Receiver:
         self.paths: list[str] = []
         receiver = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Handler(Answering):
             def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
+                body = self.read_body()
                 receiver.paths.append(self.path)
                 receiver.received.append(({name.lower(): value for name, value in self.headers.items()}, body))
-                self.send_response(receiver.status)
-                if receiver.location:
-                    self.send_header("Location", receiver.location)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+                self.answer(receiver.status, **({"Location": receiver.location} if receiver.location else {}))
 
-            def log_message(self, *args: Any) -> None:
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        self.host = f"127.0.0.1:{self.server.server_port}"
+        self.server, self.host = listen(Handler)
         self.url = f"http://{self.host}/hook?a=b"
 
 

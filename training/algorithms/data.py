@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from activelearning.algorithms.features import Projection
-from activelearning.algorithms.pessimism import ConfidenceSet, confidence_radius, reference_feature
+from activelearning.algorithms.pessimism import ConfidenceSet, reference_feature
 from activelearning.algorithms.types import Floats
 
 Message = dict[str, str]
@@ -119,8 +119,7 @@ class TrainingData:
     def confidence(self, *, delta: float, radius: float | None) -> ConfidenceSet:
         """The confidence set (M11) around theta; radius None computes it from delta."""
         if radius is None:
-            norm = float(np.linalg.norm(self.theta))
-            radius = confidence_radius(self.theta.shape[0], delta=delta, ridge=self.ridge, theta_norm=norm)
+            return ConfidenceSet.at_level(self.theta, self.information, ridge=self.ridge, delta=delta)
         return ConfidenceSet(theta=self.theta, information=self.information, radius=radius)
 
     def digest(self) -> str:

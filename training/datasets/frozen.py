@@ -212,16 +212,20 @@ def pack_left(label_set: LabelSet) -> Iterator[bytes]:
     yield packer.flush()
 
 
+def _count_left(label_set: LabelSet) -> int:
+    return left_labels(label_set.campaign).filter(id__lte=label_set.last_label).count()
+
+
 def is_left_behind(label_set: LabelSet) -> bool:
     """Whether somebody withdrew since the file was last brought in step."""
-    return left_labels(label_set.campaign).filter(id__lte=label_set.last_label).count() != label_set.withdrawn_seen
+    return _count_left(label_set) != label_set.withdrawn_seen
 
 
 def erase_withdrawn(label_set: LabelSet) -> int:
     """Bring the file in step with the withdrawals since the freeze. Returns how many labels were erased from it."""
-    if not is_left_behind(label_set):
+    seen = _count_left(label_set)
+    if seen == label_set.withdrawn_seen:
         return 0
-    seen = left_labels(label_set.campaign).filter(id__lte=label_set.last_label).count()
     before, erased = len(label_set.tombstones), set(label_set.tombstones)
     old = str(label_set.file.name)
     with tempfile.TemporaryFile() as draft:

@@ -4,7 +4,7 @@ import numpy as np
 
 from activelearning.algorithms.features import Projection as Pca
 from activelearning.algorithms.features import render_text
-from activelearning.algorithms.pessimism import DELTA, ConfidenceSet, confidence_radius
+from activelearning.algorithms.pessimism import DELTA, ConfidenceSet
 from activelearning.models import Estimate
 from activelearning.pipeline.embedding import open_encoder
 from activelearning.storage import read_arrays
@@ -31,8 +31,7 @@ def judge_texts(question: RewardQuestion) -> dict[str, object]:
     estimate = Estimate.objects.filter(campaign=question.campaign).select_related("projection").order_by("-id")[0]
     arrays = read_arrays(estimate.arrays)
     theta, information = arrays["theta"], arrays.get("marginal_information", arrays["information"])
-    radius = confidence_radius(len(theta), delta=DELTA, ridge=estimate.ridge, theta_norm=float(np.linalg.norm(theta)))
-    confidence = ConfidenceSet(theta, information, radius)
+    confidence = ConfidenceSet.at_level(theta, information, ridge=estimate.ridge)
     prompt = {"role": "user", "content": question.prompt}
     texts = [render_text([prompt, {"role": "assistant", "content": text}]) for text in question.responses]
     vectors = open_encoder(estimate.projection.encoder).encode(texts)
@@ -50,7 +49,7 @@ def judge_texts(question: RewardQuestion) -> dict[str, object]:
             {"mean": float(mean), "penalty": float(penalty), "lower": float(lower), "upper": float(upper)}
             for mean, penalty, lower, upper in rows
         ],
-        "radius": radius,
+        "radius": confidence.radius,
         "delta": DELTA,
         "labels": estimate.label_count,
     }
