@@ -43,6 +43,7 @@ from annotation.services.ledger import balance, pay_out, unbalanced_movements
 from annotation.services.offers import claim_offer, lapse_offers, queue_offers, skip_offer, withdraw_offers
 from annotation.services.refusals import AlreadyLabelled, InvitationSpent, OfferLapsed, OfferNotHeld, Refusal
 from tests.annotation.conftest import draft_for
+from tests.servers import PATIENCE
 from training.models import Policy
 from training.services.generations import add_responses
 
@@ -62,7 +63,7 @@ def at_once(*acts: Callable[[], Result]) -> list[Result | Refusal]:
     def run(act: Callable[[], Result]) -> Result | Refusal:
         try:
             connections["default"].ensure_connection()
-            gate.wait(timeout=30)
+            gate.wait(timeout=PATIENCE)
             return act()
         except Refusal as refusal:
             return refusal
@@ -253,7 +254,7 @@ def test_nothing_is_lost_or_doubled_when_everybody_is_killed_at_random() -> None
     """The benchmark, smaller: processes on a real PostgreSQL, all of them killed -9 now and then, the server too."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.assignment", "--quick", "--processes", "12"],
-        cwd=ROOT, capture_output=True, text=True, timeout=240, check=False,
+        cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
@@ -326,7 +327,7 @@ def test_rows_appear_in_the_order_of_their_ids(
     def count_late(job: ImportJob, *rest: Any, **named: Any) -> None:
         if job.name == "slow":
             inserted.set()
-            released.wait(timeout=30)
+            released.wait(timeout=PATIENCE)
         count(job, *rest, **named)
 
     def run(act: Callable[[], object]) -> None:
@@ -338,14 +339,14 @@ def test_rows_appear_in_the_order_of_their_ids(
     monkeypatch.setattr(imports, "count", count_late)
     with ThreadPoolExecutor(2) as threads:
         slow = threads.submit(run, lambda: imports.import_chunk(job_of(campaign, "slow"), [parsed("slow")]))
-        assert inserted.wait(timeout=30)
+        assert inserted.wait(timeout=PATIENCE)
         quick = threads.submit(run, lambda: ADDING[adding](campaign))
         with suppress(TimeoutError):
             quick.result(timeout=1)
         waited, seen = not quick.done(), Response.objects.count()
         released.set()
-        slow.result(timeout=30)
-        quick.result(timeout=30)
+        slow.result(timeout=PATIENCE)
+        quick.result(timeout=PATIENCE)
     assert waited
     assert seen == 0  # no larger id while smaller ones are to come
     assert Response.objects.count() == (4 if adding == "import" else 2)

@@ -10,13 +10,14 @@ import pytest
 from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
-from playwright.sync_api import Browser, BrowserContext, Page
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from annotation.models import Campaign, Comparison, Enrolment, Membership, Offer, Pool, Teacher, User
 from annotation.services.offers import queue_offers
 from tests.annotation.conftest import draft_for
 from tests.conftest import add_conversations
 from tests.run import chromium
+from tests.servers import PATIENCE
 
 PICTURES = Path(__file__).resolve().parents[2] / "test-results"
 FLAGS = [
@@ -34,6 +35,9 @@ document.addEventListener("securitypolicyviolation", (event) => {
 });
 for (const name of ["alert", "confirm", "prompt", "print"]) window[name] = () => window.tellTest(`ran: ${name}`);
 """
+
+
+expect.set_options(timeout=PATIENCE * 1000)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -62,7 +66,7 @@ class Visitor:
         )
         self.context.expose_function("tellTest", lambda complaint: self.complaints.append(complaint))
         self.context.add_init_script(WATCH)
-        self.context.set_default_timeout(10_000)
+        self.context.set_default_timeout(PATIENCE * 1000)
         self.page = self.open()
 
     def open(self) -> Page:

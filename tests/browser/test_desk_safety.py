@@ -78,7 +78,7 @@ def test_nothing_runs_in_conversations_names_reasons_guidelines_and_messages(
         offer = page.locator("#desk").get_attribute("data-offer")
         page.wait_for_timeout(360)
         page.keyboard.press("4")
-        expect(page.locator("#desk")).not_to_have_attribute("data-offer", offer or "", timeout=10_000)
+        expect(page.locator("#desk")).not_to_have_attribute("data-offer", offer or "")
     picture(page, "all at once", full_page=True)
     assert Label.objects.count() == len(CORPUS)
     Label.objects.update(reason=everything)

@@ -11,6 +11,8 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.servers import PATIENCE
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -25,18 +27,18 @@ class Platform:
         self.environment |= {"DATA_FOLDER": str(data), "PORT": str(port), "OMP_NUM_THREADS": "1"}
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *, within: float = 120) -> float:
+    def start(self) -> float:
         """Start it and wait until the sign-in page answers; returns the seconds that took."""
         started = time.monotonic()
         with (self.data / "supervisor.log").open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "config.embedded"], cwd=ROOT, env=self.environment, stdout=log, stderr=log
             )
-        self.wait_until(self.answers, within=within)
+        self.wait_until(self.answers)
         return time.monotonic() - started
 
     def answers(self) -> bool:
-        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.site}/account/login/", timeout=2):
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.site}/account/login/", timeout=10):
             return True
         return False
 
@@ -44,7 +46,7 @@ class Platform:
         """As Ctrl-C does. Returns the exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGINT)
-        return self.process.wait(timeout=60)
+        return self.process.wait(timeout=PATIENCE)
 
     def manage(self, *arguments: str) -> "subprocess.Popen[str]":
         """A management command beside the running platform."""
@@ -89,14 +91,14 @@ class Platform:
             return int(database.execute(query).fetchone()[0] or 0)
         return 0
 
-    def wait_until(self, holds: Callable[[], bool], *, within: float) -> float:
-        """Seconds until it held; an AssertionError with the ends of the logs after `within`."""
+    def wait_until(self, holds: Callable[[], bool]) -> float:
+        """Seconds until it held; an AssertionError with the ends of the logs when patience ends."""
         started = time.monotonic()
-        while time.monotonic() - started < within:
+        while time.monotonic() - started < PATIENCE:
             if holds():
                 return time.monotonic() - started
             time.sleep(0.1)
-        raise AssertionError(f"not within {within} s:\n{self.logs()}")
+        raise AssertionError(f"not within {PATIENCE:.0f} s:\n{self.logs()}")
 
     def logs(self) -> str:
         logs = [self.data / "supervisor.log", *sorted((self.data / "logs").glob("*.log"))]

@@ -13,12 +13,12 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.browser.conftest import FLAGS
 from tests.flows.embedded import Platform, platform
 from tests.run import chromium
-from tests.servers import free_port
+from tests.servers import PATIENCE, free_port
 
 pytestmark = [
     pytest.mark.browser,
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
     pytest.mark.xdist_group("platform"),
 ]
 
@@ -48,7 +48,7 @@ def password_of(running: Platform, name: str) -> str:
 
 def visitor(browser: Browser, running: Platform) -> BrowserContext:
     context = browser.new_context(base_url=running.site, viewport={"width": 1280, "height": 850}, accept_downloads=True)
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(PATIENCE * 1000)
     return context
 
 
@@ -90,7 +90,7 @@ def test_from_an_upload_to_a_policy_in_plain_transformers(browser: Browser, runn
     page.get_by_role("link", name="Import conversations").click()
     page.set_input_files("input[name=file]", write_conversations(tmp_path))
     page.get_by_role("button", name="Import", exact=True).click()
-    expect(page.locator("#import .badge-ok")).to_be_visible(timeout=60_000)
+    expect(page.locator("#import .badge-ok")).to_be_visible()
     expect(page.locator("#import")).to_contain_text("41")  # the line that was left out
     page.screenshot(path=_picture("loop-import"))
     page.get_by_role("link", name="To the campaign").click()
@@ -110,8 +110,8 @@ def test_from_an_upload_to_a_policy_in_plain_transformers(browser: Browser, runn
     # The estimate moves
     page.goto(f"{campaign}progress/")
     query = f"{ESTIMATES} WHERE c.name = 'Kitchen' AND e.label_count >= "
-    running.wait_until(lambda: running.count(f"{query}8") > 0, within=120)
-    expect(page.locator("#progress")).to_contain_text("nats of information", timeout=30_000)
+    running.wait_until(lambda: running.count(f"{query}8") > 0)
+    expect(page.locator("#progress")).to_contain_text("nats of information")
     page.screenshot(path=_picture("loop-progress"), full_page=True)
 
     # A run: a language model by pessimistic DPO
@@ -122,7 +122,7 @@ def test_from_an_upload_to_a_policy_in_plain_transformers(browser: Browser, runn
     if forced.count():
         forced.check()
     page.get_by_role("button", name="Start the run").click()
-    expect(page.get_by_role("link", name="See the policy")).to_be_visible(timeout=300_000)
+    expect(page.get_by_role("link", name="See the policy")).to_be_visible()
     page.get_by_role("link", name="See the policy").click()
     page.screenshot(path=_picture("loop-policy"), full_page=True)
 
@@ -140,7 +140,7 @@ def test_from_an_upload_to_a_policy_in_plain_transformers(browser: Browser, runn
 def answer_by_keyboard(desk: Page) -> None:
     """Read both sides as a teacher would, and press the key of the better one."""
     shown = desk.locator("#desk[data-state=offer]")
-    expect(shown).to_be_visible(timeout=60_000)
+    expect(shown).to_be_visible()
     code = shown.get_attribute("data-offer")
     sides = desk.locator("#comparison .side").all_inner_texts()
     better = "first" if "Keep" in sides[0] else "second"
@@ -148,7 +148,7 @@ def answer_by_keyboard(desk: Page) -> None:
     assert key
     desk.wait_for_timeout(500)  # nobody reads faster, and the desk takes a quicker key for a slip
     desk.keyboard.press(key)
-    desk.wait_for_function("code => document.querySelector('#desk')?.dataset.offer !== code", arg=code, timeout=20_000)
+    desk.wait_for_function("code => document.querySelector('#desk')?.dataset.offer !== code", arg=code)
 
 
 def says_something(folder: Path) -> None:

@@ -20,6 +20,7 @@ from django.db import connection
 from django.utils import timezone
 
 from annotation.models import Campaign
+from tests.servers import PATIENCE
 from tests.training.test_train_run import SMALL, perform_now
 from training.algorithms.config import TrainingConfig
 from training.models import Run, RunMetric, Work
@@ -58,7 +59,7 @@ def in_background() -> Iterator[Callable[[Run], threading.Thread]]:
 
     yield begin
     for thread in threads:
-        thread.join(timeout=60)
+        thread.join(timeout=PATIENCE)
 
 
 def children_of(pid: int) -> list[int]:
@@ -68,10 +69,10 @@ def children_of(pid: int) -> list[int]:
     return [int(line.split()[0]) for line in found if "training.child" in line]
 
 
-def wait_until(condition: Callable[[], Any], *, seconds: float = 240) -> None:
-    end = time.monotonic() + seconds
+def wait_until(condition: Callable[[], Any]) -> None:
+    end = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < end, f"not within {seconds} s"
+        assert time.monotonic() < end, f"not within {PATIENCE:.0f} s"
         time.sleep(0.2)
 
 
@@ -86,7 +87,6 @@ def dpo(campaign: Campaign, **more: Any) -> Run:
 
 @pytest.mark.kill
 @pytest.mark.slow
-@pytest.mark.timeout(580)
 def test_a_child_killed_in_the_middle_goes_on_to_the_same_losses(
     reachable: None, labelled: Campaign, in_background: Callable[[Run], threading.Thread]
 ) -> None:
@@ -95,7 +95,7 @@ def test_a_child_killed_in_the_middle_goes_on_to_the_same_losses(
     wait_until(has_trained(run, 4))
     (child,) = children_of(os.getpid())
     os.kill(child, signal.SIGKILL)
-    thread.join(timeout=240)
+    thread.join(timeout=PATIENCE)
     run.refresh_from_db()
     assert (run.state, run.reason) == (Work.State.DONE, "")
     assert children_of(os.getpid()) == []
@@ -110,7 +110,6 @@ def test_a_child_killed_in_the_middle_goes_on_to_the_same_losses(
 
 @pytest.mark.kill
 @pytest.mark.slow
-@pytest.mark.timeout(580)
 def test_a_run_whose_worker_died_is_picked_up_again(reachable: None, labelled: Campaign) -> None:
     run = dpo(labelled, max_steps=30)  # far from its end when the worker dies
     door = "from training.pipeline.supervision import supervise"
@@ -123,7 +122,7 @@ def test_a_run_whose_worker_died_is_picked_up_again(reachable: None, labelled: C
     finally:
         worker.kill()
         worker.wait()
-    wait_until(lambda: not Path(f"/proc/{child}").exists(), seconds=30)  # it does not train on for nobody
+    wait_until(lambda: not Path(f"/proc/{child}").exists())  # it does not train on for nobody
     Run.objects.filter(pk=run.pk).update(heartbeat=timezone.now())
     assert list(services.work_to_do()) == [], "the heartbeat is fresh: nobody may take it yet"
 
@@ -136,7 +135,6 @@ def test_a_run_whose_worker_died_is_picked_up_again(reachable: None, labelled: C
 
 @pytest.mark.kill
 @pytest.mark.slow
-@pytest.mark.timeout(580)
 def test_a_cancel_is_a_signal_and_leaves_a_checkpoint(
     reachable: None, labelled: Campaign, in_background: Callable[[Run], threading.Thread]
 ) -> None:
@@ -144,7 +142,7 @@ def test_a_cancel_is_a_signal_and_leaves_a_checkpoint(
     thread = in_background(run)
     wait_until(has_trained(run, 3))
     cancel_run(run=run)
-    thread.join(timeout=120)
+    thread.join(timeout=PATIENCE)
     run.refresh_from_db()
     assert run.state == Work.State.CANCELLED
     checkpoints = list((Path(django_settings.MEDIA_ROOT) / run.folder / "checkpoints").glob("checkpoint-*"))

@@ -17,6 +17,7 @@ from activelearning.algorithms.running_information import RunningInformation
 from activelearning.algorithms.scoring import bound
 from activelearning.algorithms.stale_scores import carry_over, catch_up
 from activelearning.algorithms.types import Floats, Pick, Pool, Teachers
+from tests.servers import PATIENCE
 
 D, K = 6, 5
 
@@ -316,7 +317,7 @@ def test_a_pool_larger_than_the_memory_limit_is_chosen_from(tmp_path: Path) -> N
         [sys.executable, "-c", textwrap.dedent(MEMORY), str(tmp_path / "pool.f32")],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]

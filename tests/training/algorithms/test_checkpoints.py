@@ -6,7 +6,6 @@ import os
 import resource
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 
+from tests.servers import PATIENCE, free_port
 from tests.training.algorithms.conftest import HashEncoder, make_config
 from training.algorithms import artifact, policy_dpo
 from training.algorithms.checkpoints import DiskFull, is_disk_full, latest_checkpoint, pack_state, unpack_state
@@ -90,7 +90,7 @@ def test_a_killed_process_resumes_on_the_same_loss_curve(data: TrainingData, tmp
     run(config, data, tmp_path / "whole")
     write_order(tmp_path / "killed", config, data)
     process = start_child(tmp_path / "killed")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and len(losses(tmp_path / "killed")) < 7:
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
@@ -98,7 +98,7 @@ def test_a_killed_process_resumes_on_the_same_loss_curve(data: TrainingData, tmp
     assert not (tmp_path / "killed" / OUTCOME).exists()
     done = len(losses(tmp_path / "killed"))
     assert 7 <= done < 60
-    assert start_child(tmp_path / "killed").wait(timeout=120) == 0
+    assert start_child(tmp_path / "killed").wait(timeout=PATIENCE) == 0
     assert json.loads((tmp_path / "killed" / OUTCOME).read_text())["state"] == "done"
     assert losses(tmp_path / "killed") == losses(tmp_path / "whole")
     notices = [line["notice"] for line in read_metrics(tmp_path / "killed") if line["stage"] == "notice"]
@@ -109,11 +109,11 @@ def test_a_killed_process_resumes_on_the_same_loss_curve(data: TrainingData, tmp
 def test_a_terminated_process_saves_and_says_so(data: TrainingData, tmp_path: Path) -> None:
     write_order(tmp_path, make_config(method="dpo", max_steps=5000, evaluation_prompts=0), data)
     process = start_child(tmp_path)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline and len(losses(tmp_path)) < 3:
         time.sleep(0.05)
     process.terminate()
-    assert process.wait(timeout=60) == 3
+    assert process.wait(timeout=PATIENCE) == 3
     assert json.loads((tmp_path / OUTCOME).read_text())["state"] == "cancelled"
     found, refused = latest_checkpoint(tmp_path / "checkpoints", expect={})
     assert found is not None
@@ -153,18 +153,12 @@ def test_two_processes_train_as_one_does(data: TrainingData, tmp_path: Path) -> 
         cwd=ROOT,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
         capture_output=True,
-        timeout=280,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr.decode()[-2000:]
     for (step, loss), (other_step, other) in zip(losses(tmp_path / "two"), losses(tmp_path / "one"), strict=True):
         assert (step, loss) == (other_step, pytest.approx(other, rel=1e-4))
     artifact.verify(tmp_path / "two" / "policy", kind="policy", expect={"label_set": "label-set-1"})
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @pytest.fixture
