@@ -8,7 +8,8 @@ from difflib import Match, SequenceMatcher
 from django.core.cache import caches
 from django.utils.safestring import SafeString, mark_safe
 
-from annotation.rendering import KEEP_SECONDS, Sides, Turn
+from annotation.markdown import KEEP_SECONDS
+from annotation.rendering import Sides, Turn
 
 WINDOW = 1_000
 """Words of each side that are compared at a time: the time grows with the length of the texts, not with its square."""

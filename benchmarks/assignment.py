@@ -281,7 +281,8 @@ def plan(campaign_id: int, draw: random.Random, out: int) -> None:
     from django.db.models import Count
 
     from annotation.models import Campaign, Comparison, Membership, Offer
-    from annotation.services.offers import OfferDraft, queue_offers, withdraw_offers
+    from annotation.services.offers import withdraw_offers
+    from annotation.services.queueing import OfferDraft, queue_offers
 
     campaign = Campaign.objects.get(pk=campaign_id)
     live = dict(

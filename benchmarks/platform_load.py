@@ -308,7 +308,7 @@ def make_campaign(conversations: list[dict[str, str]], *, teachers: int) -> tupl
         Teacher,
         User,
     )  # fmt: skip
-    from annotation.services.offers import OfferDraft, queue_offers
+    from annotation.services.queueing import OfferDraft, queue_offers
 
     campaign = Campaign.objects.create(name="Helpful answers", state="open", budget=100_000)
     guidelines = GuidelineVersion.objects.create(campaign=campaign, version=1, text="Prefer what helps more.")

@@ -19,7 +19,7 @@ from activelearning.planning import Chosen, Inputs, choose, runners_up
 from activelearning.services import ask_to_plan, claim_lease, release_lease, renew_lease
 from activelearning.storage import Arrays, to_file
 from annotation.models import Campaign, Offer
-from annotation.services.offers import OfferDraft, queue_offers
+from annotation.services.queueing import OfferDraft, queue_offers
 from annotation.services.refusals import CampaignNotOpen
 
 ROUNDS = 20

@@ -7,8 +7,8 @@ from django.utils.translation import gettext as _
 
 from annotation.access import may_own, visible_campaigns
 from annotation.forms.campaigns import CloneForm, GuidelinesForm, NewCampaignForm, SettingsForm
+from annotation.markdown import render_text
 from annotation.models import Campaign, Message, Offer, Role, User
-from annotation.rendering import render_text
 from annotation.services.campaigns import (
     archive_campaign,
     change_settings,

@@ -9,9 +9,9 @@ from django.shortcuts import redirect, render
 from django.utils.translation import gettext as _
 
 from annotation.forms.desk import AnswerForm, MessageForm, OfferForm, SkipForm
+from annotation.markdown import render_text
 from annotation.models import Enrolment, Label, Message, Offer
 from annotation.prepared import PreparedSelect, Slot
-from annotation.rendering import render_text
 from annotation.services.labels import record_label, undo_label
 from annotation.services.notices import send_message
 from annotation.services.offers import peek_offer, skip_offer

@@ -22,6 +22,7 @@ from django_htmx.http import HttpResponseClientRedirect
 from annotation.access import enrolment_for, teacher_for
 from annotation.differences import mark_differences
 from annotation.forms.desk import AnswerForm, initial_answer
+from annotation.markdown import render_text
 from annotation.models import (
     Campaign,
     Comparison,
@@ -34,7 +35,7 @@ from annotation.models import (
     User,
 )
 from annotation.prepared import PreparedSelect, Slot
-from annotation.rendering import Sides, render_sides, render_text
+from annotation.rendering import Sides, render_sides
 from annotation.services.enrolments import enrol
 from annotation.services.offers import claim_offer, skip_offer
 from annotation.services.terms import reason_to_rest, record_presence, unread_terms

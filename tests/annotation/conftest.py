@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from annotation.models import Campaign, Comparison, Membership, Offer, Pool, Teacher, User
-from annotation.services.offers import OfferDraft, queue_offers
+from annotation.services.queueing import OfferDraft, queue_offers
 
 
 def draft_for(comparison: Comparison, teacher: Teacher, **changes: Any) -> OfferDraft:

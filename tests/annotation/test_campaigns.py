@@ -39,8 +39,9 @@ from annotation.services.copies import clone_campaign
 from annotation.services.deletion import delete_campaign, preview_deletion
 from annotation.services.labels import record_label
 from annotation.services.ledger import grant_bonus
-from annotation.services.offers import claim_offer, queue_offers
+from annotation.services.offers import claim_offer
 from annotation.services.pools import change_terms
+from annotation.services.queueing import queue_offers
 from annotation.services.refusals import CurrencyMismatch, Refusal, StateRefused
 from tests.annotation.conftest import draft_for
 from tests.conftest import add_conversations

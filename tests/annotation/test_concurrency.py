@@ -40,7 +40,8 @@ from annotation.services.campaigns import set_priority, take_out_comparisons
 from annotation.services.invitations import accept_invitation
 from annotation.services.labels import edit_label, record_label, undo_label
 from annotation.services.ledger import balance, pay_out, unbalanced_movements
-from annotation.services.offers import claim_offer, lapse_offers, queue_offers, skip_offer, withdraw_offers
+from annotation.services.offers import claim_offer, lapse_offers, skip_offer, withdraw_offers
+from annotation.services.queueing import queue_offers
 from annotation.services.refusals import AlreadyLabelled, InvitationSpent, OfferLapsed, OfferNotHeld, Refusal
 from tests.annotation.conftest import draft_for
 from tests.servers import PATIENCE

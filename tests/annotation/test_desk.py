@@ -25,8 +25,8 @@ from annotation.models import (
     User,
 )
 from annotation.services.notices import LONGEST_MESSAGE
-from annotation.services.offers import queue_offers
 from annotation.services.people import accept_warning, set_preferences
+from annotation.services.queueing import queue_offers
 from annotation.shortcuts import SHORTCUTS
 from tests.annotation.conftest import draft_for
 from tests.conftest import add_conversations

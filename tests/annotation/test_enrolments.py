@@ -7,7 +7,8 @@ import pytest
 from annotation.models import Campaign, Comparison, Enrolment, GuidelineVersion, Offer, Teacher
 from annotation.services.enrolments import enrol, qualification_score, read_guidelines
 from annotation.services.labels import record_label, undo_label
-from annotation.services.offers import claim_offer, peek_offer, queue_offers, skip_offer
+from annotation.services.offers import claim_offer, peek_offer, skip_offer
+from annotation.services.queueing import queue_offers
 from annotation.services.refusals import LessonNotSkipped
 from tests.annotation.conftest import draft_for
 from tests.conftest import add_conversations

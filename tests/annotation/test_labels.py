@@ -24,7 +24,8 @@ from annotation.models import (
 )
 from annotation.models.offers import outcome_of
 from annotation.services.labels import edit_label, record_label, undo_label
-from annotation.services.offers import claim_offer, lapse_offers, queue_offers, skip_offer, withdraw_offers
+from annotation.services.offers import claim_offer, lapse_offers, skip_offer, withdraw_offers
+from annotation.services.queueing import queue_offers
 from annotation.services.refusals import (
     AlreadyLabelled,
     BudgetSpent,

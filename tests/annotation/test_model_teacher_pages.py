@@ -7,7 +7,7 @@ from django.test import Client
 from django.urls import reverse
 
 from annotation.models import AuditEntry, Campaign, Membership, Offer, Pool, Teacher, User
-from annotation.services.offers import queue_offers
+from annotation.services.queueing import queue_offers
 from tests.annotation.conftest import draft_for
 from tests.conftest import add_conversations
 

@@ -18,7 +18,7 @@ from annotation.services.model_teachers import (
     model_teachers_to_ask,
     read_choice,
 )
-from annotation.services.offers import queue_offers
+from annotation.services.queueing import queue_offers
 from annotation.services.refusals import Refusal
 from tests.annotation.conftest import draft_for
 from tests.servers import Answering, listen

@@ -11,13 +11,8 @@ from django.utils import timezone
 
 from annotation.models import Campaign, Comparison, Enrolment, Membership, Offer, Pool, Teacher, User
 from annotation.services.campaigns import create_campaign
-from annotation.services.offers import (
-    claim_offer,
-    lapse_offers,
-    queue_offers,
-    skip_offer,
-    withdraw_offers,
-)
+from annotation.services.offers import claim_offer, lapse_offers, skip_offer, withdraw_offers
+from annotation.services.queueing import queue_offers
 from annotation.services.refusals import CampaignNotOpen, OfferNotHeld
 from tests.annotation.conftest import draft_for
 from tests.conftest import add_conversations

@@ -40,7 +40,7 @@ from annotation.services.invitations import (
 from annotation.services.labels import record_label, undo_label
 from annotation.services.ledger import balance
 from annotation.services.notices import reply_to_message
-from annotation.services.offers import claim_offer, queue_offers, skip_offer
+from annotation.services.offers import claim_offer, skip_offer
 from annotation.services.panels import admit_participant, completion_link, panel_key, pool_of_key, read_participant
 from annotation.services.people import preview_withdrawal, set_time_off, set_working_hours, withdraw_teacher
 from annotation.services.pools import (
@@ -53,6 +53,7 @@ from annotation.services.pools import (
     readmit_members,
     suspend_members,
 )
+from annotation.services.queueing import queue_offers
 from annotation.services.refusals import InvitationSpent, NotAllowed, OfferNotHeld, Refusal
 from annotation.services.terms import (
     has_consented,

@@ -9,16 +9,9 @@ from typing import Any
 import pytest
 
 from annotation.differences import mark_differences, mark_words
+from annotation.markdown import LONGEST_MARKDOWN, MARKDOWN, MOST_CELLS, render_text
 from annotation.models import Conversation, Response
-from annotation.rendering import (
-    LONGEST_MARKDOWN,
-    MARKDOWN,
-    MOST_CELLS,
-    count_shared,
-    render_messages,
-    render_sides,
-    render_text,
-)
+from annotation.rendering import count_shared, render_messages, render_sides
 
 ATTACKS = [
     "<script>alert(1)</script>",
@@ -132,7 +125,7 @@ def test_line_breaks_of_a_prompt_are_kept() -> None:
 def test_the_same_text_is_rendered_once(monkeypatch: pytest.MonkeyPatch) -> None:
     text = f"Only once: {time.monotonic_ns()}"
     first = render_text(text)
-    monkeypatch.setattr("annotation.rendering._render_markdown", lambda _text: pytest.fail("rendered again"))
+    monkeypatch.setattr("annotation.markdown._render_markdown", lambda _text: pytest.fail("rendered again"))
     assert render_text(text) == first
 
 

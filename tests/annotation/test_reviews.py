@@ -23,8 +23,9 @@ from annotation.models import (
 from annotation.services.campaigns import change_settings
 from annotation.services.copies import clone_campaign
 from annotation.services.labels import edit_label, record_label, undo_label
-from annotation.services.offers import claim_offer, queue_offers
+from annotation.services.offers import claim_offer
 from annotation.services.people import REMOVE, withdraw_teacher
+from annotation.services.queueing import queue_offers
 from annotation.services.refusals import Refusal
 from annotation.services.reviews import (
     GRACE,

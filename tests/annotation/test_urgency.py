@@ -10,7 +10,8 @@ from activelearning.pipeline import embed, replan
 from annotation.models import Campaign, Comparison, Offer, Pool, Teacher, User
 from annotation.services.campaigns import set_priority
 from annotation.services.enrolments import enrol
-from annotation.services.offers import claim_offer, queue_offers
+from annotation.services.offers import claim_offer
+from annotation.services.queueing import queue_offers
 from annotation.services.urgency import NEAR, STEP, urgency_of
 from tests.activelearning.conftest import encoder  # noqa: F401  (a fixture)
 from tests.annotation.conftest import draft_for

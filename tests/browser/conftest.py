@@ -13,7 +13,7 @@ from django.utils import timezone
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from annotation.models import Campaign, Comparison, Enrolment, Membership, Offer, Pool, Teacher, User
-from annotation.services.offers import queue_offers
+from annotation.services.queueing import queue_offers
 from tests.annotation.conftest import draft_for
 from tests.conftest import add_conversations
 from tests.run import chromium
