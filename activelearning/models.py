@@ -145,6 +145,8 @@ class WithdrawalEffect(models.Model):
     label_version = models.PositiveBigIntegerField()
     """The campaign's label_version when it was asked for: another one makes it stale."""
     asked_at = models.DateTimeField()
+    begun_at = models.DateTimeField(null=True, blank=True)
+    """When a worker last took it."""
     labels_lost = models.PositiveIntegerField(default=0)
     """Labels of the teacher in the fit."""
     labels_left = models.PositiveIntegerField(default=0)

@@ -1,6 +1,7 @@
 """What the web and the worker write together: the lease of the planner, the claim of the encoder."""
 
 from datetime import timedelta
+from typing import Any
 from uuid import UUID, uuid4
 
 from django.db.models import Count, F, Q, QuerySet
@@ -14,6 +15,8 @@ LEASE = timedelta(seconds=15)
 """A planner that was killed is missed for so long; a living one renews before every round."""
 SILENCE = timedelta(seconds=60)
 """An encoder without a sign of life for so long is taken for dead. Loading a model takes its time."""
+LONGEST_WEIGHING = timedelta(minutes=11)
+"""A worker is stopped after ten minutes: what it took longer ago is free again."""
 
 
 def ask_to_plan(*, campaign_id: int) -> None:
@@ -147,7 +150,11 @@ def ask_for_effects(*, teacher: Teacher) -> list[int]:
         is_stale = effect.label_version != campaign.label_version or effect.state == states.FAILED
         if not is_new and is_stale:
             WithdrawalEffect.objects.filter(pk=effect.pk).update(
-                state=states.WAITING, reason="", label_version=campaign.label_version, asked_at=timezone.now()
+                state=states.WAITING,
+                reason="",
+                label_version=campaign.label_version,
+                asked_at=timezone.now(),
+                begun_at=None,
             )
     waiting = WithdrawalEffect.objects.filter(teacher=teacher, state=states.WAITING)
     return list(waiting.values_list("pk", flat=True))
@@ -169,11 +176,27 @@ def effects_of(teacher: Teacher) -> list[WithdrawalEffect]:
     ]
 
 
+def claim_effect(pk: int) -> WithdrawalEffect | None:
+    """What was asked for, if it is this worker's now; None where another has it, or it is settled."""
+    if not free_effects().filter(pk=pk).update(begun_at=timezone.now()):
+        return None
+    return WithdrawalEffect.objects.select_related("campaign").get(pk=pk)
+
+
+def settle_effect(effect: WithdrawalEffect, **found: Any) -> None:
+    """Keep what was found, unless somebody asked anew meanwhile: then the labels were others."""
+    WithdrawalEffect.objects.filter(pk=effect.pk, asked_at=effect.asked_at).update(begun_at=None, **found)
+
+
+def free_effects() -> QuerySet[WithdrawalEffect]:
+    """What waits and is in no living worker's hands."""
+    is_free = Q(begun_at__isnull=True) | Q(begun_at__lt=timezone.now() - LONGEST_WEIGHING)
+    return WithdrawalEffect.objects.filter(is_free, state=WithdrawalEffect.State.WAITING)
+
+
 def unsent_effects() -> list[int]:
     """Those that wait for longer than a message takes."""
-    waiting = WithdrawalEffect.objects.filter(
-        state=WithdrawalEffect.State.WAITING, asked_at__lt=timezone.now() - UNSENT
-    )
+    waiting = free_effects().filter(asked_at__lt=timezone.now() - UNSENT)
     return list(waiting.order_by("pk").values_list("pk", flat=True)[:20])
 
 

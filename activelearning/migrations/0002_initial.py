@@ -132,6 +132,7 @@ class Migration(migrations.Migration):
                 ('reason', models.TextField(blank=True)),
                 ('label_version', models.PositiveBigIntegerField()),
                 ('asked_at', models.DateTimeField()),
+                ('begun_at', models.DateTimeField(blank=True, null=True)),
                 ('labels_lost', models.PositiveIntegerField(default=0)),
                 ('labels_left', models.PositiveIntegerField(default=0)),
                 ('log_det_before', models.FloatField(blank=True, null=True)),

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import structlog
-from django.core.cache import cache
 
 from activelearning.algorithms.estimation import DidNotConverge, NotIdentified
 from activelearning.algorithms.types import Bools, Floats, Ints
@@ -14,36 +13,20 @@ from activelearning.pipeline.embedding import current_projection
 from activelearning.pipeline.estimating import fit_arrays, log_det_of, next_ridge
 from activelearning.pipeline.known import latest
 from activelearning.pipeline.measuring import open_to_ask, worst_error
+from activelearning.services import claim_effect, settle_effect
 from activelearning.storage import Arrays
 from annotation.models import Campaign
 
 log = structlog.get_logger()
 
-CLAIM = 660
-"""Seconds: more than the task may take."""
-
 
 def weigh_withdrawal(effect_id: int) -> None:
     """Fill in what was asked for; asked twice, it does nothing the second time.
 
-    It may take longer than the broker waits for a message's receipt, and the beat asks again every minute: the claim
-    keeps other workers out. One that was killed is followed by another when the claim is over.
+    It may take longer than the broker waits for a message's receipt, and the beat asks again: the row's claim keeps
+    other workers out. One that was killed is followed by another when its time is over.
     """
-    claim = f"weighing-{effect_id}"
-    if not cache.add(claim, 1, timeout=CLAIM):
-        return
-    try:
-        _weigh(effect_id)
-    finally:
-        cache.delete(claim)
-
-
-def _weigh(effect_id: int) -> None:
-    effect = (
-        WithdrawalEffect.objects.select_related("campaign")
-        .filter(pk=effect_id, state=WithdrawalEffect.State.WAITING)
-        .first()
-    )
+    effect = claim_effect(effect_id)
     if effect is None:
         return
     try:
@@ -51,7 +34,10 @@ def _weigh(effect_id: int) -> None:
     except (DidNotConverge, NotIdentified, NoFeatures) as error:
         log.warning("the effect of a withdrawal could not be worked out", effect=effect_id, reason=str(error))
         found = {"state": WithdrawalEffect.State.FAILED, "reason": str(error)}
-    WithdrawalEffect.objects.filter(pk=effect_id, asked_at=effect.asked_at).update(**found)
+    except Exception as error:
+        log.exception("working out the effect of a withdrawal failed", effect=effect_id)
+        found = {"state": WithdrawalEffect.State.FAILED, "reason": f"{type(error).__name__}: {error}"[:2000]}
+    settle_effect(effect, **found)
 
 
 class NoFeatures(Exception):

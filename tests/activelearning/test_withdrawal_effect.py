@@ -12,7 +12,7 @@ from django.utils import timezone
 from activelearning.models import Estimate, WithdrawalEffect
 from activelearning.pipeline import embed, refit, replan, weigh_withdrawal
 from activelearning.pipeline.leaving import angle
-from activelearning.services import ask_for_effects, effects_of
+from activelearning.services import ask_for_effects, effects_of, unsent_effects
 from activelearning.storage import read_arrays
 from activelearning.tasks import reconcile
 from annotation.models import Campaign, Comparison, Enrolment, Label, Offer, Pool, Teacher, User
@@ -154,6 +154,29 @@ def test_while_one_worker_is_at_it_the_others_leave_it(
     WithdrawalEffect.objects.update(state="waiting")
     weigh_withdrawal(pk)
     assert len(begun) == 2, "the claim ends with the work"
+
+
+def test_what_a_killed_worker_had_is_taken_up_when_its_time_is_over(campaign: Campaign, staff: list[Teacher]) -> None:
+    (pk,) = ask_for_effects(teacher=staff[0])
+    WithdrawalEffect.objects.update(begun_at=timezone.now(), asked_at=timezone.now() - timedelta(minutes=20))
+    weigh_withdrawal(pk)
+    assert WithdrawalEffect.objects.get().state == "waiting", "somebody is at it"
+    assert unsent_effects() == []
+    WithdrawalEffect.objects.update(begun_at=timezone.now() - timedelta(minutes=12))
+    assert unsent_effects() == [pk]
+    weigh_withdrawal(pk)
+    assert WithdrawalEffect.objects.get().state == "done"
+
+
+def test_whatever_breaks_is_said_on_the_page(
+    campaign: Campaign, staff: list[Teacher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_down(campaign: Campaign, *, leaver: int) -> dict[str, Any]:
+        raise MemoryError("the pool is too large")
+
+    monkeypatch.setattr("activelearning.pipeline.leaving.compare_fits", break_down)
+    effect = weigh(staff[0])
+    assert (effect.state, effect.reason) == ("failed", "MemoryError: the pool is too large")
 
 
 def test_a_lost_message_is_sent_again(campaign: Campaign, staff: list[Teacher], sent_tasks: list[Any]) -> None:
