@@ -198,7 +198,8 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('kind', models.CharField(max_length=32)),
-                ('text', models.CharField(max_length=500)),
+                ('sentence', models.CharField(max_length=300)),
+                ('facts', models.JSONField(blank=True, default=dict)),
                 ('key', models.CharField(max_length=120)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('read_at', models.DateTimeField(blank=True, null=True)),

@@ -4,6 +4,7 @@ import secrets
 
 from django.conf import settings
 from django.db import models
+from django.utils import translation
 from django.utils.translation import gettext_lazy as _
 
 from annotation.models.campaigns import Campaign
@@ -32,7 +33,9 @@ class Notice(models.Model):
 
     campaign = models.ForeignKey(Campaign, on_delete=models.CASCADE, related_name="notices")
     kind = models.CharField(max_length=32)
-    text = models.CharField(max_length=500)
+    sentence = models.CharField(max_length=300)
+    """In English, with places for the facts: whoever reads it has it in their own language."""
+    facts = models.JSONField(default=dict, blank=True)
     key = models.CharField(max_length=120)
     """What makes the same notice come once."""
     created_at = models.DateTimeField(auto_now_add=True)
@@ -41,6 +44,11 @@ class Notice(models.Model):
     class Meta:
         ordering = ["-id"]
         constraints = [models.UniqueConstraint(fields=["campaign", "key"], name="notice_once")]
+
+    @property
+    def text(self) -> str:
+        sentence = translation.gettext(self.sentence)
+        return sentence % self.facts if self.facts else sentence
 
 
 class AuditEntry(models.Model):

@@ -5,6 +5,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from annotation.models import Campaign, Message, Notice, Offer, Teacher, User, Webhook, WebhookDelivery
 from annotation.services.audit import record_audit
@@ -18,11 +19,14 @@ LONGEST_MESSAGE = 4000
 
 @transaction.atomic
 def post_notice(
-    *, campaign: Campaign, kind: str, text: str, key: str, facts: dict[str, Any] | None = None
+    *, campaign: Campaign, kind: str, sentence: str, key: str, facts: dict[str, Any] | None = None
 ) -> Notice | None:
-    """Tell the staff, and every webhook that listens to the kind. None where the key was told before."""
+    """Tell the staff, and every webhook that listens to the kind. None where the key was told before.
+
+    sentence  marked by `gettext_noop`, with a place %(name)s for each of the facts that it tells
+    """
     notice, is_new = Notice.objects.get_or_create(
-        campaign=campaign, key=key[:120], defaults={"kind": kind, "text": text[:500]}
+        campaign=campaign, key=key[:120], defaults={"kind": kind, "sentence": sentence, "facts": facts or {}}
     )
     if not is_new:
         return None
@@ -63,8 +67,8 @@ def watch_campaign(campaign: Campaign) -> None:
         campaign=campaign,
         kind="budget_near",
         key=f"budget_near {campaign.budget:.4f}" if campaign.budget else "",
-        text=_("%(spent)s of the budget of %(budget)s is spent or promised.")
-        % {"spent": campaign.spent + campaign.reserved, "budget": f"{campaign.budget} {campaign.currency}"},
+        sentence=gettext_noop("%(spent)s of the budget of %(budget)s is spent or promised."),
+        facts={"spent": str(campaign.spent + campaign.reserved), "budget": f"{campaign.budget} {campaign.currency}"},
     )
     is_near_target = bool(campaign.label_target) and campaign.label_count >= (campaign.label_target or 0) * NEAR
     _tell(
@@ -72,8 +76,8 @@ def watch_campaign(campaign: Campaign) -> None:
         campaign=campaign,
         kind="target_near",
         key=f"target_near {campaign.label_target}",
-        text=_("%(count)s of %(target)s labels are there.")
-        % {"count": campaign.label_count, "target": campaign.label_target},
+        sentence=gettext_noop("%(count)s of %(target)s labels are there."),
+        facts={"count": campaign.label_count, "target": campaign.label_target},
     )
     has_queue = Offer.objects.filter(campaign=campaign, state__in=Offer.LIVE).exists()
     _tell(
@@ -81,13 +85,17 @@ def watch_campaign(campaign: Campaign) -> None:
         campaign=campaign,
         kind="queue_dry",
         key="queue_dry",
-        text=_("No offers wait for anybody: the pool is exhausted, the budget is spent, or nobody is present."),
+        sentence=gettext_noop(
+            "No offers wait for anybody: the pool is exhausted, the budget is spent, or nobody is present."
+        ),
     )
 
 
-def _tell(is_so: bool, *, campaign: Campaign, kind: str, key: str, text: str) -> None:
+def _tell(
+    is_so: bool, *, campaign: Campaign, kind: str, key: str, sentence: str, facts: dict[str, Any] | None = None
+) -> None:
     if is_so:
-        post_notice(campaign=campaign, kind=kind, text=text, key=key)
+        post_notice(campaign=campaign, kind=kind, sentence=sentence, key=key, facts=facts)
     elif kind == "queue_dry":
         forget_notice(campaign=campaign, key=key)
 

@@ -80,7 +80,7 @@ def test_an_answer_reaches_the_teachers_page(admin: Client, campaign: Campaign, 
 
 
 def test_notices_are_read_once_for_all(admin: Client, campaign: Campaign) -> None:
-    post_notice(campaign=campaign, kind="queue_dry", text="Nothing waits.", key="one")
+    post_notice(campaign=campaign, kind="queue_dry", sentence="Nothing waits.", key="one")
     where = reverse("campaign_notices", args=[campaign.code])
     assert "Nothing waits." in admin.get(where).content.decode()
     for _time in range(2):

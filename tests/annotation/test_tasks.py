@@ -55,7 +55,7 @@ def test_the_beat_lapses_tells_and_sends_what_waits(
     robot = Teacher.objects.create(kind=Teacher.Kind.MODEL)
     Offer.objects.filter(pk=queued[2].pk).update(teacher=robot)
     add_webhook(campaign=campaign, user=None, url="https://example.org/", kinds=[])
-    post_notice(campaign=campaign, kind="run_finished", text="Run 7 is done.", key="run-7")
+    post_notice(campaign=campaign, kind="run_finished", sentence="Run 7 is done.", key="run-7")
     reconcile()
     held.refresh_from_db()
     assert held.state == Offer.State.LAPSED

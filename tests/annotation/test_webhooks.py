@@ -64,7 +64,7 @@ def try_now(delivery: WebhookDelivery) -> bool:
 
 class TestWebhooks:
     def test_a_notice_arrives_signed(self, campaign: Campaign, webhook: Webhook, receiver: Receiver) -> None:
-        post_notice(campaign=campaign, kind="run_finished", text="Run 7 is done.", key="run-7", facts={"run": 7})
+        post_notice(campaign=campaign, kind="run_finished", sentence="Run 7 is done.", key="run-7", facts={"run": 7})
         assert [deliver(delivery) for delivery in due_deliveries()] == [True]
         headers, body = receiver.received[0]
         at, signature = (part.split("=")[1] for part in headers["x-tutelage-signature"].split(","))
@@ -75,19 +75,19 @@ class TestWebhooks:
 
     def test_the_same_notice_is_told_once(self, campaign: Campaign, webhook: Webhook) -> None:
         for _again in range(2):
-            post_notice(campaign=campaign, kind="run_finished", text="Run 7 is done.", key="run-7")
+            post_notice(campaign=campaign, kind="run_finished", sentence="Run 7 is done.", key="run-7")
         assert (Notice.objects.count(), WebhookDelivery.objects.count()) == (1, 1)
 
     def test_a_webhook_hears_its_kinds_only(self, alice: User, campaign: Campaign, receiver: Receiver) -> None:
         add_webhook(campaign=campaign, user=alice, url=receiver.url, kinds=["budget_near"])
-        post_notice(campaign=campaign, kind="run_finished", text="Run 7 is done.", key="run-7")
+        post_notice(campaign=campaign, kind="run_finished", sentence="Run 7 is done.", key="run-7")
         assert not WebhookDelivery.objects.exists()
 
     def test_it_is_tried_again_later_and_later_and_then_given_up(
         self, campaign: Campaign, webhook: Webhook, receiver: Receiver
     ) -> None:
         receiver.status = 503
-        post_notice(campaign=campaign, kind="run_finished", text="Run 7 is done.", key="run-7")
+        post_notice(campaign=campaign, kind="run_finished", sentence="Run 7 is done.", key="run-7")
         delivery = WebhookDelivery.objects.get()
         waits = []
         for _attempt in range(ATTEMPTS):
@@ -100,7 +100,7 @@ class TestWebhooks:
 
     def test_it_recovers(self, campaign: Campaign, webhook: Webhook, receiver: Receiver) -> None:
         receiver.status = 500
-        post_notice(campaign=campaign, kind="run_finished", text="Run 7 is done.", key="run-7")
+        post_notice(campaign=campaign, kind="run_finished", sentence="Run 7 is done.", key="run-7")
         delivery = WebhookDelivery.objects.get()
         assert not try_now(delivery)
         assert not deliver(delivery.pk)  # not due yet
@@ -110,7 +110,7 @@ class TestWebhooks:
     def test_a_redirect_is_not_followed(self, campaign: Campaign, webhook: Webhook, receiver: Receiver) -> None:
         inside = Receiver()
         receiver.status, receiver.location = 307, inside.url
-        post_notice(campaign=campaign, kind="run_finished", text="Run 7 is done.", key="run-7")
+        post_notice(campaign=campaign, kind="run_finished", sentence="Run 7 is done.", key="run-7")
         assert not try_now(WebhookDelivery.objects.get())
         inside.server.shutdown()
         assert inside.received == []
@@ -120,7 +120,7 @@ class TestWebhooks:
         self, campaign: Campaign, webhook: Webhook, settings: Any
     ) -> None:
         settings.OUTBOUND_PRIVATE_HOSTS = []
-        post_notice(campaign=campaign, kind="run_finished", text="Run 7 is done.", key="run-7")
+        post_notice(campaign=campaign, kind="run_finished", sentence="Run 7 is done.", key="run-7")
         assert not try_now(WebhookDelivery.objects.get())
         assert WebhookDelivery.objects.get().state == WebhookDelivery.State.GIVEN_UP
 
@@ -149,7 +149,7 @@ class TestWebhooks:
             raise UnicodeEncodeError("latin-1", "例え", 0, 2, "ordinal not in range(256)")
 
         monkeypatch.setattr("urllib3.HTTPConnectionPool.request", fail)
-        post_notice(campaign=campaign, kind="run_finished", text="Run 7 is done.", key="run-7")
+        post_notice(campaign=campaign, kind="run_finished", sentence="Run 7 is done.", key="run-7")
         delivery = WebhookDelivery.objects.get()
         for _attempt in range(ATTEMPTS):
             assert not try_now(delivery)
@@ -269,7 +269,7 @@ class TestMessages:
 def test_old_deliveries_of_a_switched_off_webhook_are_given_up(
     campaign: Campaign, webhook: Webhook, receiver: Receiver
 ) -> None:
-    post_notice(campaign=campaign, kind="run_finished", text="Run 7 is done.", key="run-7")
+    post_notice(campaign=campaign, kind="run_finished", sentence="Run 7 is done.", key="run-7")
     Webhook.objects.update(is_active=False)
     assert due_deliveries(now=timezone.now() + timedelta(seconds=1))
     assert not try_now(WebhookDelivery.objects.get())

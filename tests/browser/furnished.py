@@ -143,7 +143,7 @@ def _office(campaign: Campaign, pool: Pool, teacher: Teacher, alice: User) -> di
     ImportProblem.objects.create(job=job, line=3, reason=f"No prompt in {LONG}")
     message = Message.objects.create(campaign=campaign, teacher=teacher, text=f"Is this meant? {LONG}")
     Message.objects.create(campaign=campaign, teacher=teacher, text="Thanks", reply="With pleasure", replied_by=alice)
-    Notice.objects.create(campaign=campaign, kind="budget", text="90 of the budget of 100 is spent.", key="budget")
+    Notice.objects.create(campaign=campaign, kind="budget", sentence="90 of the budget of 100 is spent.", key="budget")
     AuditEntry.objects.create(
         campaign=campaign, user=alice, verb="change settings", object=LONG, details={"budget": ["10", "100"], "x": LONG}
     )

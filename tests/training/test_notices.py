@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from django.utils.translation import override
+
 from annotation.models import Campaign, Notice, Webhook, WebhookDelivery
 from tests.training.test_train_run import SMALL, perform_now
 from training.algorithms.config import TrainingConfig
@@ -28,7 +30,11 @@ def test_a_finished_run_is_told_to_the_staff_and_to_the_webhooks_that_asked(labe
     assert "Rerank" in notice.text
     deliveries = WebhookDelivery.objects.order_by("webhook_id")
     assert [one.webhook_id for one in deliveries] == [asked.pk, everything.pk]
-    assert deliveries[0].body["facts"] == {"run": str(run.code), "method": "rerank", "reason": ""}
+    facts = {"run": str(run.code), "method": "Rerank", "began": f"{run.created_at:%Y-%m-%d %H:%M}", "reason": ""}
+    assert deliveries[0].body["facts"] == facts
+    assert deliveries[0].body["text"].startswith("The run “Rerank” of ")
+    with override("de"):
+        assert notice.text.startswith("Der Lauf „Rerank“ ")
 
 
 def test_a_failed_run_is_told_with_its_reason_and_again_when_it_fails_again(labelled: Campaign) -> None:

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.db.models.functions import Coalesce
 from django.utils import timezone
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from annotation.services.notices import post_notice
 from training.models import Generation, Run, Work
@@ -22,6 +22,8 @@ ATTEMPTS = 3
 """Deaths without any progress between them before the work is given up."""
 ENDS: dict[str, str] = {Work.State.DONE: "run_finished", Work.State.FAILED: "run_failed"}
 """Kinds of notice. A cancelled run tells nothing: somebody asked for that."""
+LONGEST_REASON = 500
+"""Characters of it in a notice; the run has it whole."""
 
 
 def claim(work: Work) -> uuid.UUID | None:
@@ -80,17 +82,17 @@ def finish(work: Work, *, holder: uuid.UUID, state: str, reason: str = "") -> bo
 def _tell_end(run: Run, *, holder: uuid.UUID, state: str, reason: str) -> None:
     """A run that is resumed has another holder, so that its next end is told as well."""
     method, began = run.get_method_display(), f"{run.created_at:%Y-%m-%d %H:%M}"
-    text = (
-        _("The run “%(method)s” of %(began)s is done: its policy can be seen and downloaded.")
+    sentence = (
+        gettext_noop("The run “%(method)s” of %(began)s is done: its policy can be seen and downloaded.")
         if state == Work.State.DONE
-        else _("The run “%(method)s” of %(began)s failed. %(reason)s")
+        else gettext_noop("The run “%(method)s” of %(began)s failed. %(reason)s")
     )
     post_notice(
         campaign=run.campaign,
         kind=ENDS[state],
-        text=text % {"method": method, "began": began, "reason": reason},
+        sentence=sentence,
         key=f"run ended {holder}",
-        facts={"run": str(run.code), "method": run.method, "reason": reason},
+        facts={"run": str(run.code), "method": method, "began": began, "reason": reason[:LONGEST_REASON]},
     )
 
 
