@@ -292,12 +292,31 @@ class TestDecisions:
 
 
 @on_postgres
-def test_the_queue_is_read_by_its_index(campaign: Campaign) -> None:
+def test_the_queue_is_read_by_its_index(campaign: Campaign, alice: User) -> None:
+    """Where nearly all that once waited is decided, and nearly all decisions were made anew."""
+    comparisons = add_conversations(campaign, 1, responses=46)
+    waiting = {one.pk for one in comparisons[::100]}
+    Review.objects.bulk_create(
+        Review(campaign=campaign, comparison=one, is_waiting=one.pk in waiting) for one in comparisons
+    )
+    Adjudication.objects.bulk_create(
+        Adjudication(
+            campaign=campaign,
+            comparison=one,
+            reviewer=alice,
+            verdict="a",
+            state="current" if one.pk in waiting else "superseded",
+        )
+        for one in comparisons
+    )
     with connection.cursor() as cursor:
-        cursor.execute("SET LOCAL enable_seqscan = off")
-    rows = Review.objects.filter(campaign=campaign, is_waiting=True, pk__gt=7).order_by("pk")[:51]
+        cursor.execute("ANALYZE annotation_review, annotation_adjudication")
+        cursor.execute("SET LOCAL enable_sort = off")  # ten rows are few enough to sort
+    middle = Review.objects.all()[500].pk
+    rows = Review.objects.filter(campaign=campaign, is_waiting=True, pk__gt=middle).order_by("pk")[:51]
     assert "review_queue" in rows.explain()
-    decided = Adjudication.objects.filter(campaign=campaign, state="current", pk__lt=7).order_by("-pk")[:51]
+    middle = Adjudication.objects.all()[500].pk
+    decided = Adjudication.objects.filter(campaign=campaign, state="current", pk__lt=middle).order_by("-pk")[:51]
     assert "adjudication_decided" in decided.explain()
 
 

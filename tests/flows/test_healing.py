@@ -1,6 +1,5 @@
 """kill -9 of anything, while teachers answer: no accepted label is lost, and the loop goes on by itself."""
 
-import re
 import subprocess
 import time
 from collections.abc import Iterator
@@ -9,12 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.flows.embedded import Platform, platform
+from tests.flows.killing import LABELS, VICTIMS, kill
 from tests.servers import PATIENCE, free_port
 
 pytestmark = [pytest.mark.kill, pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_group("platform")]
 
-LABELS = "SELECT count(*) FROM annotation_label WHERE state = 'current'"
-ESTIMATES = "SELECT count(*) FROM activelearning_estimate"
 FEATURES = "SELECT count(*) FROM activelearning_projection"
 
 
@@ -26,47 +24,11 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         yield started
 
 
-def rehearse(running: Platform, *, labels: int, seed: int) -> "subprocess.Popen[str]":
-    """Six simulated teachers, slow enough that each kill finds them at work."""
-    return running.manage(
-        "rehearse", "Demo", "--teachers", "6", "--labels", str(labels), "--think", "1", "--against", "",
-        "--seed", str(seed), "--site", running.site,
-    )  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("victim", "words"),
-    [
-        ("the planning worker", ("celery", "-Q plan")),
-        ("the web server", ("granian",)),
-        ("the broker", ("valkey",)),
-        ("the beat", ("celery", "beat")),
-        ("everything but the supervisor", ("DATA",)),
-    ],
-)
-def test_the_loop_goes_on_after_a_kill(running: Platform, victim: str, words: tuple[str, ...]) -> None:
-    before = running.count(LABELS)
-    rehearsal = rehearse(running, labels=60, seed=len(victim))
-    running.wait_until(lambda: running.count(LABELS) >= before + 8)
-
-    if words == ("DATA",):
-        killed = sum(running.kill(word) for word in ("celery", "granian", "valkey"))
-    else:
-        killed = running.kill(*words)
-    assert killed, f"{victim} was not running"
-    labels, estimates = running.count(LABELS), running.count(ESTIMATES)
-    running.wait_until(lambda: running.count(LABELS) > labels + 6)
-    running.wait_until(lambda: running.count(ESTIMATES) > estimates)
-
-    output, _nothing = rehearsal.communicate(timeout=PATIENCE)
-    assert rehearsal.returncode == 0, output + running.logs()
-    accepted, lost = map(int, re.search(r"(\d+) answers accepted in .*, (\d+) lost", output, re.S).groups())  # type: ignore[union-attr]
-    assert (accepted, lost) == (60, 0)
-    doubled = running.count(
-        "SELECT count(*) FROM (SELECT offer_id FROM annotation_label WHERE state = 'current'"
-        " GROUP BY offer_id HAVING count(*) > 1)"
-    )
-    assert doubled == 0
+@pytest.mark.parametrize("victim", VICTIMS)
+def test_the_loop_goes_on_after_a_kill(running: Platform, victim: str) -> None:
+    """How soon is a figure of `benchmarks.healing`: a busy machine tells little."""
+    healed = kill(running, victim, labels=60)
+    assert (healed.accepted, healed.lost, healed.doubled) == (60, 0, 0)
 
 
 def test_ctrl_c_leaves_no_process_and_a_second_start_carries_on(running: Platform) -> None:
