@@ -125,7 +125,7 @@ def _processes(environment: Environment, host: str, port: int) -> list[Process]:
 
     web = [
         python, "-m", "granian", "config.wsgi:application", "--interface", "wsgi", "--host", host, "--port", str(port),
-        "--workers", "1", "--blocking-threads", "8", "--respawn-failed-workers", "--backpressure", "256",
+        "--workers", "1", "--blocking-threads", "4", "--respawn-failed-workers", "--backpressure", "256",
     ]  # fmt: skip
     beat = [*celery, "beat", "-s", str(environment.data / "beat"), "--pidfile=", "-l", "warning"]
     embedded_redis = "REDIS_URL" not in os.environ
