@@ -18,7 +18,7 @@ check: $(VENV)/.test-ready
 	@exec $(BIN)/python -m tests.run --checks-only
 
 rehearse: $(VENV)/.run-ready
-	@exec $(BIN)/python manage.py rehearse demo --teachers 12 --labels 300
+	@exec $(BIN)/python manage.py rehearse Demo --teachers 12 --labels 300
 
 # A stamp is written last: without it an environment is half-made, and made again.
 $(VENV)/.run-ready: requirements.txt config/constraints.txt

@@ -30,14 +30,14 @@ THEMES = {
 SIZE = 6.4, 3.2
 
 
-def _begin(theme: Theme, *, x: str, y: str, is_square: bool = False) -> tuple["Figure", "Axes"]:
+def _begin(theme: Theme, *, x: str, y: str) -> tuple["Figure", "Axes"]:
     """An empty picture. matplotlib is imported with the first one: the web process starts without it."""
     import matplotlib
     from matplotlib.figure import Figure
 
     matplotlib.rcParams["svg.fonttype"] = "none"
     matplotlib.rcParams["svg.hashsalt"] = "tutelage"
-    figure = Figure(figsize=(4.2, 3.6) if is_square else SIZE, layout="constrained")
+    figure = Figure(figsize=SIZE, layout="constrained")
     figure.patch.set_alpha(0)
     axes = figure.add_subplot()
     axes.patch.set_alpha(0)
@@ -96,7 +96,7 @@ def draw_reliability(
 ) -> str:
     """Observed share against predicted probability: a point and an interval for each bin, the diagonal. Axes (b,)."""
     colours = THEMES[theme]
-    figure, axes = _begin(colours, x=x, y=y, is_square=True)
+    figure, axes = _begin(colours, x=x, y=y)
     axes.plot([0.5, 1], [0.5, 1], ":", color=colours.muted, linewidth=1.5)
     keep = counts > 0
     reach = np.clip(np.vstack([observed - low, high - observed])[:, keep], 0, 1)

@@ -1,7 +1,7 @@
 """How many labels each strategy needs: simulated truths, MT-Bench votes replayed, and HH pairs with simulated teachers.
 
     python -m benchmarks.label_efficiency --quick                      half a minute, a few repetitions, no encoder
-    python -m benchmarks.label_efficiency --scratch DIR --pictures docs/pictures
+    python -m benchmarks.label_efficiency --scratch DIR --pictures docs/pictures/study
 
 Every repetition is kept in the scratch folder as it ends, so an interrupted study goes on where it stood and a longer
 one adds to it. Repetition r of every strategy has the same world. The last line of the output is JSON.

@@ -1,4 +1,4 @@
-"""The environment, read here and nowhere else: typed, and a bad value stops the start with a sentence."""
+"""The settings' environment, read here: typed, and a bad value stops the start with a sentence."""
 
 import hashlib
 import secrets

@@ -1,4 +1,4 @@
-"""Work by message: one id in, nothing out; a lost message is asked again by the beat, a doubled one does nothing."""
+"""Work by message: a row's id in, nothing out; the beat asks again for what is lost, and doubled work does nothing."""
 
 from celery import shared_task
 from django.core.cache import cache

@@ -50,7 +50,7 @@ class Campaign(models.Model):
 
     # Choosing
     encoder = models.CharField(max_length=200, default="default")
-    """`default` (the MiniLM that comes with the platform), a hub id or a path."""
+    """`default` (the MiniLM that comes with the platform), a hub id, or a folder below MODEL_FOLDER."""
     dimensions = models.PositiveIntegerField(default=32, validators=[MinValueValidator(1), MaxValueValidator(4096)])
     strategy = models.CharField(max_length=32, default="dual")
     rationality_mode = models.CharField(max_length=16, choices=RationalityMode, default=RationalityMode.ESTIMATED)

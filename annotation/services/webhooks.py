@@ -17,7 +17,7 @@ from annotation.services.refusals import Refusal
 
 ATTEMPTS = 8
 FIRST_WAIT = timedelta(seconds=30)
-"""Doubled after each attempt: half a minute, a minute, … about an hour; given up after two."""
+"""Doubled after each attempt: half a minute, a minute, … half an hour; given up after an hour in all."""
 TIMEOUT = 10.0
 CLAIM = timedelta(seconds=60)
 

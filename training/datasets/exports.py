@@ -161,7 +161,7 @@ def tie_rows(lines: Iterable[Line], rationalities: Rationalities) -> Iterator[Ro
 
 
 def label_rows(lines: Iterable[Line], rationalities: Rationalities) -> Iterator[Row]:
-    """Every label of every arm, as it was given."""
+    """Every current label of every arm but the tutorial, as it was given."""
     for line in lines:
         tiers = [[response["digest"] for response in tier] for tier in line.get("ranking") or []]
         yield {

@@ -1,5 +1,6 @@
 """Rehearse a campaign: simulated teachers answer through the real pages, for its strategy and for another one."""
 
+import os
 import time
 from pathlib import Path
 from random import Random
@@ -30,14 +31,21 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("campaign", help="name, code or id of a campaign")
-        parser.add_argument("--teachers", type=int, default=20)
-        parser.add_argument("--labels", type=int, default=500)
+        parser.add_argument("--teachers", type=int, default=20, help="how many simulated teachers")
+        parser.add_argument("--labels", type=int, default=500, help="how many each strategy gets")
         parser.add_argument("--judges", action="store_true", help="replay the identified judges of the data instead")
         parser.add_argument("--against", default="uniform", help="the other strategy; an empty word for none")
-        parser.add_argument("--rationality", nargs=2, type=float, default=[0.3, 3.0], metavar=("LOW", "HIGH"))
+        parser.add_argument(
+            "--rationality", nargs=2, type=float, default=[0.3, 3.0], metavar=("LOW", "HIGH"),
+            help="of the simulated teachers, drawn between these",
+        )  # fmt: skip
         parser.add_argument("--think", type=float, default=0.0, help="mean seconds before each answer")
-        parser.add_argument("--seed", type=int, default=1)
-        parser.add_argument("--site", default="http://127.0.0.1:8000")
+        parser.add_argument("--seed", type=int, default=1, help="of the truth, the teachers and their answers")
+        parser.add_argument(
+            "--site",
+            default=f"http://127.0.0.1:{os.environ.get('PORT', '8000')}",
+            help="where the platform answers; without it this machine's, at PORT",
+        )
         parser.add_argument("--picture", type=Path, help="where to draw the curves (.svg, .png)")
 
     def handle(self, *args: Any, **options: Any) -> None:

@@ -51,7 +51,7 @@ def create_campaign(passwords: dict[str, str]) -> Campaign:
     )
     campaign = Campaign.objects.create(
         name=NAME,
-        description="Sixty conversations that come with the platform, in six categories.",
+        description="Conversations that come with the platform, in six categories.",
         state=Campaign.State.OPEN,
         created_by=alice,
         dimensions=16,

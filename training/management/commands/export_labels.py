@@ -15,7 +15,7 @@ class Command(BaseCommand):
     help = "Write a campaign's labels to a file that TRL and datasets load."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("campaign", help="the campaign's code or name")
+        parser.add_argument("campaign", help="the campaign's name, code or number")
         parser.add_argument("file", type=Path, help="where to write; its ending says the format: " + ", ".join(WRITERS))
         parser.add_argument("--kind", choices=list(ROWS), default="preferences")
         parser.add_argument("--freeze", action="store_true", help="freeze the labels first, and export the label set")

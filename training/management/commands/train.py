@@ -18,7 +18,7 @@ class Command(BaseCommand):
     help = "Freeze a campaign's labels, fit the reward, train a policy and certify it."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("campaign", help="the campaign's code or name")
+        parser.add_argument("campaign", help="the campaign's name, code or number")
         parser.add_argument("--method", default="rerank", choices=METHODS)
         parser.add_argument("--base-model", default="tiny", help="tiny, a hub id, or a path")
         parser.add_argument("--force", action="store_true", help="train although the design is deficient")
