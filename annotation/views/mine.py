@@ -16,7 +16,18 @@ from django.views.decorators.http import require_GET, require_http_methods
 from annotation.access import taught_campaigns
 from annotation.forms.hours import HoursForm, TimeOffForm, ZoneForm
 from annotation.languages import codes_of
-from annotation.models import Adjudication, Enrolment, Label, LedgerEntry, Membership, Message, Offer, Teacher, User
+from annotation.models import (
+    Adjudication,
+    AuditEntry,
+    Enrolment,
+    Label,
+    LedgerEntry,
+    Membership,
+    Message,
+    Offer,
+    Teacher,
+    User,
+)
 from annotation.services.news import teacher_of_token, want_news
 from annotation.services.people import set_preferences
 from annotation.views.pages import PageRequest
@@ -25,6 +36,9 @@ CHUNK = 500
 LABEL_FIELDS = (
     "campaign__name", "offer__code", "comparison_id", "b_first", "choice", "strength", "criteria", "ranking",
     "reason", "is_flagged", "seconds", "state", "cost", "created_at", "guidelines__version",
+)  # fmt: skip
+MEMBERSHIP_FIELDS = (
+    "pool__name", "status", "accepted_terms", "joined_at", "label_count", "cost_per_label", "capacity",
 )  # fmt: skip
 
 
@@ -138,6 +152,7 @@ def _write_data(user: User, teacher: Teacher | None) -> Iterator[str]:
             "languages",
             "created_at",
             "told_at",
+            "external",
         )
         yield f', "teacher": {dump({name: getattr(teacher, name) for name in known})}'
     for name, rows in _lists(user, teacher):
@@ -154,10 +169,12 @@ def _lists(user: User, teacher: Teacher | None) -> Iterator[tuple[str, Iterator[
         "decisions",
         decided.values("campaign__name", "comparison_id", "verdict", "note", "state", "created_at").iterator(CHUNK),
     )
+    acts = AuditEntry.objects.filter(user=user).order_by("pk")
+    yield "audit", acts.values("campaign__name", "verb", "object", "created_at").iterator(CHUNK)
     if teacher is None:
         return
     memberships = Membership.objects.filter(teacher=teacher)
-    yield "memberships", memberships.values("pool__name", "status", "accepted_terms", "joined_at").iterator(CHUNK)
+    yield "memberships", memberships.values(*MEMBERSHIP_FIELDS).iterator(CHUNK)
     enrolments = Enrolment.objects.filter(teacher=teacher)
     yield (
         "enrolments",

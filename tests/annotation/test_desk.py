@@ -581,11 +581,15 @@ def test_the_summary_counts_the_session_and_agreement_with_oneself(
 def test_ones_own_data_come_as_a_file_without_the_arms(desk: Client, campaign: Campaign) -> None:
     offer = desk.get(url("desk", campaign)).context["offer"]
     answer(desk, campaign, offer, "first:3", reason="because")
+    Teacher.objects.update(external={"PROLIFIC_PID": "p-7"})
     response = desk.get(reverse("account_data"))
     data = json.loads(b"".join(response.streaming_content))
     assert data["account"]["username"] == "bob"
     assert data["labels"][0]["reason"] == "because"
     assert data["ledger"][0]["amount"] == "0.1000"
+    assert data["teacher"]["external"] == {"PROLIFIC_PID": "p-7"}
+    assert data["memberships"][0]["label_count"] == 1
+    assert data["audit"] == []
     assert "arm" not in data["labels"][0]
 
 
