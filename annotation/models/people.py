@@ -177,8 +177,10 @@ class Enrolment(models.Model):
 
     def count_label(self, price: Decimal, *, day: date) -> None:
         """Keep this copy in step with the row, which the service counts on by itself."""
-        self.day_count = self.day_count + 1 if self.day == day else 1
-        self.day, self.label_count, self.earned = day, self.label_count + 1, self.earned + price
+        is_that_day = self.day is not None and self.day >= day
+        self.day_count = self.day_count + 1 if is_that_day else 1
+        self.day = self.day if is_that_day else day
+        self.label_count, self.earned = self.label_count + 1, self.earned + price
 
     @property
     def is_shut(self) -> bool:

@@ -24,16 +24,20 @@ def count_label(offer: Offer, *, labels: int, price: Decimal, day: date) -> None
 
 
 def _counted(labels: int) -> dict[str, Any]:
-    """A label more, on its day; or one less, taken from the day's count while it is still that day."""
+    """A label more, on its day; or one less, taken from the day's count while it is still that day.
+
+    Whoever went west may be a day ahead of where they are: that day is counted on until it is over there too.
+    """
     day = Slot("day", DateField())
     count = {"label_count": F("label_count") + labels}
     if labels > 0:
         more = F("day_count") + labels
-        day_count = Case(When(day=day, then=more), default=Value(labels), output_field=PositiveIntegerField())
-        return count | {"day_count": day_count, "day": day}
+        day_count = Case(When(day__gte=day, then=more), default=Value(labels), output_field=PositiveIntegerField())
+        latest = Case(When(day__gte=day, then=F("day")), default=day, output_field=DateField())
+        return count | {"day_count": day_count, "day": latest}
     fewer = Greatest(F("day_count") + labels, 0, output_field=PositiveIntegerField())
     return count | {
-        "day_count": Case(When(day=day, then=fewer), default=F("day_count"), output_field=PositiveIntegerField())
+        "day_count": Case(When(day__gte=day, then=fewer), default=F("day_count"), output_field=PositiveIntegerField())
     }
 
 

@@ -43,7 +43,7 @@ GIVEN = (Label.State.CURRENT, Label.State.RETRACTED)
 
 
 def set_time_zone(*, user: User, name: str) -> None:
-    """Where the user is. The day that daily limits count moves along: another zone is no second day.
+    """Where the user is. The day that daily limits count moves along, and never back: another zone is no second day.
 
     Raises Refusal for a zone that does not exist.
     """
@@ -55,8 +55,9 @@ def set_time_zone(*, user: User, name: str) -> None:
     user.time_zone = name
     if teacher is not None and teacher.user is not None:
         teacher.user.time_zone = name
+        after = today(teacher)
         for rows in (Membership.objects, Enrolment.objects):
-            rows.filter(teacher=teacher, day=before).update(day=today(teacher))
+            rows.filter(teacher=teacher, day=before, day__lt=after).update(day=after)
 
 
 def set_time_off(*, teacher: Teacher, until: datetime | None) -> int:

@@ -31,7 +31,7 @@ def labels_left(membership: Membership, *, teacher: Teacher) -> int | None:
     """Labels that the daily limit and the capacity leave; None where neither is set."""
     rooms = []
     if membership.pool.daily_limit is not None:
-        given = membership.day_count if membership.day == today(teacher) else 0
+        given = membership.day_count if membership.day is not None and membership.day >= today(teacher) else 0
         rooms.append(membership.pool.daily_limit - given)
     if membership.capacity is not None:
         rooms.append(membership.capacity - membership.label_count)

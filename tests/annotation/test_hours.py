@@ -1,6 +1,6 @@
 """When somebody works, said on their own page: time zone, time off, working hours, and what they are warned of."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from annotation.models import AuditEntry, Campaign, Enrolment, Membership, Offer, Pool, Role, Teacher, User
+from annotation.services.counters import COUNT_MEMBER
 from annotation.services.people import set_time_zone
 from annotation.services.refusals import Refusal
 from annotation.services.terms import labels_left, present_members, record_presence, today
@@ -139,8 +140,36 @@ class TestZones:
         Enrolment.objects.create(campaign=campaign, teacher=teacher, day=today(teacher), day_count=10)
         set_time_zone(user=bob, name="Pacific/Pago_Pago")
         member = Membership.objects.select_related("pool", "teacher__user").get()
-        assert member.day == today(member.teacher) == Enrolment.objects.get().day
         assert labels_left(member, teacher=member.teacher) == 0
+
+    @pytest.mark.parametrize("hours", [0, 1, 23])
+    def test_going_west_day_after_day_is_no_second_day(
+        self, bob: User, pool: Pool, campaign: Campaign, teacher: Teacher, hours: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Where it is a day earlier the limit is not free again when that day ends there, an hour later."""
+        Pool.objects.update(daily_limit=10)
+        set_time_zone(user=bob, name="Asia/Tokyo")
+        begin = datetime(2026, 11, 21, 15, 5, tzinfo=UTC)  # five past midnight of the 22nd in Tokyo
+        monkeypatch.setattr(timezone, "now", lambda: begin)
+        Membership.objects.update(day=date(2026, 11, 22), day_count=10)
+        set_time_zone(user=bob, name="Asia/Shanghai")  # five past eleven of the 21st
+        monkeypatch.setattr(timezone, "now", lambda: begin + timedelta(hours=hours))
+        member = Membership.objects.select_related("pool", "teacher__user").get()
+        assert labels_left(member, teacher=member.teacher) == 0
+        monkeypatch.setattr(timezone, "now", lambda: begin + timedelta(hours=25))
+        assert labels_left(member, teacher=member.teacher) == 10
+
+    def test_labels_of_a_day_ahead_count_on_it(self, pool: Pool, campaign: Campaign, teacher: Teacher) -> None:
+        ahead = today(teacher) + timedelta(days=1)
+        member = Membership.objects.get()
+        Membership.objects.update(day=ahead, day_count=4)
+        COUNT_MEMBER[1].run(membership=member.pk, day=today(teacher))
+        member.refresh_from_db()
+        assert (member.day, member.day_count) == (ahead, 5)
+        COUNT_MEMBER[-1].run(membership=member.pk, day=today(teacher))
+        COUNT_MEMBER[1].run(membership=member.pk, day=ahead + timedelta(days=1))
+        member.refresh_from_db()
+        assert (member.day, member.day_count) == (ahead + timedelta(days=1), 1)
 
 
 def test_what_was_always_shown_is_warned_of_again(at_home: Client, bob: User, teacher: Teacher) -> None:

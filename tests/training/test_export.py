@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from django.db import connection
 
 from activelearning.models import Estimate, Projection, TeacherRationality
 from annotation.models import Adjudication, Campaign, Comparison, Label, Membership, Response, Teacher
@@ -44,6 +45,17 @@ def test_the_chosen_response_is_the_one_the_teacher_saw_and_chose(campaign: Camp
     assert second["margin"] == 0.0
     assert first["prompt"] == one.conversation.messages
     assert (first["teacher"], first["category"], first["arm"]) == ("teacher-bob", "coding", "designed")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_download_keeps_nobody_from_writing(campaign: Campaign, teacher: Teacher) -> None:
+    """SQLite's transactions take the lock to write when they begin."""
+    (one,) = add_conversations(campaign, 1)
+    answer(one, teacher, choice="first")
+    lines = lines_of(campaign)
+    next(lines)
+    assert connection.in_atomic_block == (connection.vendor == "postgresql")
+    assert list(lines) == []
 
 
 def test_ties_stand_apart_and_are_counted_once(campaign: Campaign, teacher: Teacher) -> None:

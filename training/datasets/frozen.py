@@ -12,12 +12,12 @@ import tempfile
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import IO, Any
 
 from django.core.files import File
 from django.core.files.storage import default_storage
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connection, transaction
 from django.db.models import Q, QuerySet
 
 from annotation.models import Adjudication, Campaign, Label, Offer, Response, Teacher, User
@@ -84,7 +84,9 @@ def line_of(label: Label, *, ranked: dict[int, Response] | None = None, adjudica
 def lines_of(campaign: Campaign, *, chunk: int = 500) -> Iterator[Line]:
     """The campaign's current labels as lines, as of one moment, with memory that does not grow with their number."""
     batch: list[Label] = []
-    with transaction.atomic():  # outside one, PostgreSQL writes all rows to its disk before it hands out the first
+    # Outside a transaction PostgreSQL writes all rows to its disk before it hands out the first. SQLite's would lock
+    # everybody else out of writing for as long as somebody downloads, and one statement sees one moment there anyway.
+    with transaction.atomic() if connection.vendor == "postgresql" else nullcontext():
         for label in current_labels(campaign).iterator(chunk_size=chunk):
             batch.append(label)
             if len(batch) == chunk:
