@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from celery import Celery
 from django.core.cache import cache
+from django.db import OperationalError
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
@@ -35,6 +36,7 @@ from training.models import (
     Work,
 )
 from training.pipeline import freezing
+from training.services import rules
 from training.services.freezing import ask_to_freeze, claim_freeze
 from training.services.generations import add_responses, author_of, start_generation
 from training.services.rules import add_rule, start_due_runs
@@ -440,6 +442,21 @@ def test_a_refused_rule_says_why_and_asks_again_with_more_labels(labelled: Campa
     Campaign.objects.filter(pk=labelled.pk).update(label_count=121)
     estimate_of(labelled, smallest=9.0)
     assert len(start_due_runs()) == 1
+
+
+def test_a_rule_whose_run_could_not_be_stored_is_still_due(labelled: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lock(**_arguments: Any) -> None:
+        raise OperationalError("database is locked")
+
+    estimate_of(labelled)
+    Campaign.objects.filter(pk=labelled.pk).update(label_count=120)
+    rule = add_rule(campaign=labelled, kind="labels", threshold=100, config=TrainingConfig(method="rerank"))
+    with monkeypatch.context() as patch, pytest.raises(OperationalError):
+        patch.setattr(rules, "start_run", lock)
+        start_due_runs()
+    rule.refresh_from_db()
+    assert (rule.is_active, rule.last_label_count, rule.refusal) == (True, 0, "")
+    assert len(start_due_runs()) == 1, "asked again, it starts its run"
 
 
 @pytest.mark.parametrize(("kind", "threshold", "met"), [("log_det", 9, 1), ("log_det", 11, 0), ("certificate", 1.5, 1)])

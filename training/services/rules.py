@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from django.db import transaction
 from django.utils.translation import gettext as _
 
 from activelearning.models import Estimate
@@ -36,23 +37,25 @@ def start_due_runs() -> list[Run]:
 
     A rule that is refused (a deficient design) keeps the reason and asks again when there are more labels.
     """
-    started = []
-    for rule in due_rules():
-        taken = StartRule.objects.filter(
-            pk=rule.pk, is_active=True, last_label_count=rule.last_label_count, refusal=rule.refusal
-        ).update(last_label_count=rule.campaign.label_count, is_active=rule.kind == StartRule.Kind.EVERY)
-        if not taken:
-            continue
-        try:
-            started.append(
-                start_run(
-                    campaign=rule.campaign, config=read_config(rule.config), trigger=f"rule: {rule.get_kind_display()}"
-                )
-            )
-            StartRule.objects.filter(pk=rule.pk).update(refusal="")
-        except Refusal as refusal:
-            StartRule.objects.filter(pk=rule.pk).update(refusal=str(refusal), is_active=True)
-    return started
+    return [run for rule in due_rules() if (run := _start_by(rule)) is not None]
+
+
+@transaction.atomic
+def _start_by(rule: StartRule) -> Run | None:
+    """The rule moved and its run in one transaction: what breaks in between leaves the rule as it was, still due."""
+    taken = StartRule.objects.filter(
+        pk=rule.pk, is_active=True, last_label_count=rule.last_label_count, refusal=rule.refusal
+    ).update(last_label_count=rule.campaign.label_count, is_active=rule.kind == StartRule.Kind.EVERY)
+    if not taken:
+        return None
+    trigger = f"rule: {rule.get_kind_display()}"
+    try:
+        run = start_run(campaign=rule.campaign, config=read_config(rule.config), trigger=trigger)
+    except Refusal as refusal:
+        StartRule.objects.filter(pk=rule.pk).update(refusal=str(refusal), is_active=True)
+        return None
+    StartRule.objects.filter(pk=rule.pk).update(refusal="")
+    return run
 
 
 def due_rules() -> Iterator[StartRule]:
