@@ -14,7 +14,7 @@ from annotation.languages import may_read
 from annotation.models import Campaign, Enrolment, Membership, Offer, RecordedJudgement, Teacher
 from annotation.models.people import known_rationality
 from annotation.services import budget
-from annotation.services.terms import PRESENCE, is_at_work, labels_left, members_of
+from annotation.services.terms import PRESENCE, has_consented, is_at_work, labels_left, members_of
 
 SHUT_STAGES = (Enrolment.Stage.TUTORIAL, Enrolment.Stage.QUALIFICATION, Enrolment.Stage.FAILED)
 SECONDS_PER_LABEL = 60.0
@@ -80,6 +80,8 @@ def load_members(
         teacher = membership.teacher
         if teacher.pk in shut or teacher.pk in lapsed_unseen or not is_at_work(teacher, now=now):
             continue  # whose first queue lapsed unseen gets another one when they come
+        if not has_consented(membership, teacher=teacher):
+            continue  # none of it could be claimed
         member = _member(membership, campaign, names, kinds, live.get(teacher.pk, 0))
         best = found.get(teacher.pk)
         if best is None or (member.room == 0, member.cost, member.price) < (best.room == 0, best.cost, best.price):

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from annotation.models import Campaign, Comparison, Enrolment, GuidelineVersion, Label, Membership, Offer, Teacher
 from annotation.services import budget
-from annotation.services.terms import members_of, readable_by
+from annotation.services.terms import has_consented, has_room, members_of, readable_by
 from annotation.services.urgency import BEFORE_ALL
 
 GOLD_CHOICE = 200
@@ -72,7 +72,10 @@ def _lessons(campaign: Campaign, enrolment: Enrolment) -> QuerySet[Comparison]:
 
 
 def _membership(campaign: Campaign, teacher: Teacher) -> Membership | None:
-    return members_of(campaign).filter(teacher=teacher).first()
+    """The first that leads to the campaign and leaves room, under terms that the teacher agreed to; else the first."""
+    members = list(members_of(campaign).filter(teacher=teacher))
+    free = (one for one in members if has_consented(one, teacher=teacher) and has_room(one, teacher=teacher))
+    return next(free, members[0] if members else None)
 
 
 def _golds(campaign: Campaign, enrolment: Enrolment) -> QuerySet[Comparison]:
@@ -127,6 +130,8 @@ def next_lesson(*, campaign: Campaign, teacher: Teacher, enrolment: Enrolment) -
     draw = _draw(campaign, enrolment)
     is_tutorial = enrolment.stage == Enrolment.Stage.TUTORIAL
     membership = _membership(campaign, teacher)
+    if not enrolment.is_learning and not has_room(membership, teacher=teacher):
+        return None
     cost = Decimal(0)
     if membership is not None and not enrolment.is_learning:
         cost = budget.cost_of(membership, campaign=campaign)

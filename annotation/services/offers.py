@@ -21,7 +21,7 @@ from annotation.prepared import PreparedSelect, PreparedUpdate, Slot
 from annotation.services import budget
 from annotation.services.enrolments import advance_enrolment, next_lesson, wants_gold
 from annotation.services.refusals import LessonNotSkipped, OfferNotHeld
-from annotation.services.terms import has_consented, labels_left
+from annotation.services.terms import has_consented, has_room, labels_left
 
 CLAIM_TRIES = 5
 BATCH = 500
@@ -55,6 +55,10 @@ def claim_offer(*, campaign: Campaign, teacher: Teacher, enrolment: Enrolment | 
             return None  # what is queued or held stays; `terms.unread_terms` says what is to be read first
         if head.state == Offer.State.HELD and head.held_until is not None and head.held_until > timezone.now():
             return head
+        if not has_room(head.membership, teacher=teacher) and head.state == Offer.State.QUEUED:
+            # Others may be asked all of it, and what follows may be under another pool's terms.
+            withdraw_offers(offers=Offer.objects.filter(campaign=campaign, membership=head.membership_id))
+            continue
         if not _fits(head, teacher):
             return None
         if _hold(head, lease=campaign.lease_seconds):
@@ -194,8 +198,8 @@ def withdraw_offers(*, offers: Iterable[Offer], also_held: bool = False) -> int:
 
 
 def lapse_offers(*, now: datetime | None = None) -> int:
-    """Free what nobody works on: offers held past their end, queues of people who went away a lease ago, and what
-    was queued in the moment in which its campaign was closed.
+    """Free what nobody works on: offers held past their end, queues that are a lease old of people who went away as
+    long ago or have not agreed to the terms, and what was queued in the moment in which its campaign was closed.
 
     In batches of 500, each its own short transaction; rows that somebody answers at this moment are left to them.
     """
@@ -207,7 +211,9 @@ def lapse_offers(*, now: datetime | None = None) -> int:
     for campaign in Campaign.objects.filter(state__in=(Campaign.State.OPEN, Campaign.State.PAUSED)):
         since = now - timedelta(seconds=campaign.lease_seconds)
         hoarded = Offer.objects.filter(
-            Q(teacher__last_seen__isnull=True) | Q(teacher__last_seen__lt=since),
+            Q(teacher__last_seen__isnull=True)
+            | Q(teacher__last_seen__lt=since)
+            | Q(membership__accepted_terms__lt=F("membership__pool__terms_version")),
             campaign=campaign,
             state=Offer.State.QUEUED,
             created_at__lt=since,

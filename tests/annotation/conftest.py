@@ -13,7 +13,7 @@ def draft_for(comparison: Comparison, teacher: Teacher, **changes: Any) -> Offer
     values: dict[str, Any] = {
         "comparison_id": comparison.pk,
         "teacher_id": teacher.pk,
-        "membership_id": Membership.objects.get(teacher=teacher).pk,
+        "membership_id": Membership.objects.filter(teacher=teacher).order_by("pk")[0].pk,
         "arm": Offer.Arm.DESIGNED,
         "rank": 0.0,
         "cost": Decimal("0.10"),

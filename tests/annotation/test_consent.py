@@ -9,8 +9,9 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
+from activelearning.arrays.teachers import Member, load_members
 from annotation.models import Campaign, Enrolment, Label, Membership, Offer, Pool, Teacher, User
-from annotation.services.offers import claim_offer
+from annotation.services.offers import claim_offer, lapse_offers
 from annotation.services.pools import change_terms
 from annotation.services.terms import present_members, record_presence
 
@@ -43,6 +44,10 @@ def new_terms(alice: User, pool: Pool, desk: Client, campaign: Campaign) -> Offe
     held = Offer.objects.get(state=Offer.State.HELD)
     change_terms(pool=pool, user=alice, terms="You also agree to **nothing** else.")
     return held
+
+
+def members_for_a_plan(campaign: Campaign) -> list[Member]:
+    return load_members(campaign, categories=("coding",), kinds=[(0, "")], live={}, holding=set(), now=timezone.now())
 
 
 def agree(desk: Client, campaign: Campaign, **changes: Any) -> str:
@@ -112,8 +117,23 @@ def test_nobody_agrees_for_somebody_else(desk: Client, campaign: Campaign, dora:
 def test_who_has_not_agreed_is_not_planned_for(campaign: Campaign, teacher: Teacher, new_terms: Offer) -> None:
     record_presence(teacher)
     assert present_members(campaign) == []
+    assert members_for_a_plan(campaign) == []
     Membership.objects.update(accepted_terms=2)
     assert len(present_members(campaign)) == 1
+    assert [member.teacher_id for member in members_for_a_plan(campaign)] == [teacher.pk]
+
+
+def test_what_waits_for_whoever_does_not_agree_goes_to_others_after_a_lease(
+    campaign: Campaign, teacher: Teacher, new_terms: Offer
+) -> None:
+    record_presence(teacher)
+    lapse_offers()
+    waiting = Offer.objects.filter(state=Offer.State.QUEUED)
+    assert waiting.count() == 2
+    waiting.update(created_at=timezone.now() - timedelta(seconds=campaign.lease_seconds + 1))
+    lapse_offers()
+    assert waiting.count() == 0
+    assert Offer.objects.get(pk=new_terms.pk).state == "held"
 
 
 def test_with_an_empty_queue_the_terms_come_before_the_rest(desk: Client, campaign: Campaign, new_terms: Offer) -> None:

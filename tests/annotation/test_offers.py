@@ -20,6 +20,12 @@ from tests.conftest import add_conversations
 pytestmark = pytest.mark.django_db
 
 
+def join_another_pool(campaign: Campaign, teacher: Teacher) -> Membership:
+    pool = Pool.objects.create(name="The second pool", pay_per_label="0.10")
+    campaign.pools.add(pool)
+    return Membership.objects.create(pool=pool, teacher=teacher, accepted_terms=1)
+
+
 class TestQueueing:
     def test_it_puts_each_draft_on_its_teachers_queue(self, campaign: Campaign, queued: list[Offer]) -> None:
         assert [offer.state for offer in queued] == ["queued"] * 3
@@ -163,8 +169,50 @@ class TestClaiming:
         Pool.objects.update(daily_limit=5)
         Membership.objects.update(day=timezone.now().date(), **terms)
         assert claim_offer(campaign=campaign, teacher=teacher) is None
+        assert set(Offer.objects.values_list("state", flat=True)) == {"withdrawn"}, "others may be asked"
         Membership.objects.update(day=timezone.now().date() - timedelta(days=1), capacity=None)
+        add = [draft_for(offer.comparison, teacher) for offer in queued]
+        queue_offers(campaign=campaign, drafts=add)
         assert claim_offer(campaign=campaign, teacher=teacher) is not None
+
+    def test_what_is_held_may_be_finished_when_the_terms_end(
+        self, campaign: Campaign, teacher: Teacher, queued: list[Offer]
+    ) -> None:
+        held = claim_offer(campaign=campaign, teacher=teacher)
+        Membership.objects.update(capacity=1, label_count=1)
+        assert claim_offer(campaign=campaign, teacher=teacher) == held
+
+    def test_one_pool_that_is_full_does_not_stand_before_another(
+        self, campaign: Campaign, teacher: Teacher, comparisons: list[Comparison]
+    ) -> None:
+        first, second = Membership.objects.get(), join_another_pool(campaign, teacher)
+        queue_offers(
+            campaign=campaign,
+            drafts=[
+                draft_for(comparisons[0], teacher, membership_id=first.pk, rank=0.1),
+                draft_for(comparisons[1], teacher, membership_id=second.pk, rank=0.2),
+            ],
+        )
+        Membership.objects.filter(pk=first.pk).update(capacity=0)
+        claimed = claim_offer(campaign=campaign, teacher=teacher)
+        assert claimed is not None
+        assert claimed.membership_id == second.pk
+
+    def test_gold_comes_under_the_pool_that_has_room(
+        self, campaign: Campaign, teacher: Teacher, comparisons: list[Comparison]
+    ) -> None:
+        first, second = Membership.objects.get(), join_another_pool(campaign, teacher)
+        Comparison.objects.filter(pk=comparisons[0].pk).update(gold_outcome=1)
+        campaign.gold_share = 1.0
+        Enrolment.objects.create(campaign=campaign, teacher=teacher, stage="working")
+        Membership.objects.filter(pk=first.pk).update(capacity=0)
+        gold = claim_offer(campaign=campaign, teacher=teacher)
+        assert gold is not None
+        assert (gold.arm, gold.membership_id) == ("gold", second.pk)
+        withdraw_offers(offers=[gold], also_held=True)
+        Membership.objects.filter(pk=second.pk).update(capacity=0)
+        assert claim_offer(campaign=campaign, teacher=teacher) is None
+        assert Offer.objects.count() == 1, "nothing is made that could not be claimed"
 
     def test_guidelines_come_first(self, campaign: Campaign, teacher: Teacher, queued: list[Offer]) -> None:
         Enrolment.objects.create(campaign=campaign, teacher=teacher)
