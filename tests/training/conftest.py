@@ -24,15 +24,15 @@ def stored(**arrays: Any) -> ContentFile:
 
 
 def embed(campaign: Campaign, *, seed: int = 0) -> dict[int, np.ndarray]:
-    """Features drawn for every response, and a projection that keeps the first few coordinates."""
+    """Features of the campaign's encoder, drawn for every response; a projection keeps the first few coordinates."""
     ids = np.array(
         sorted(Response.objects.filter(conversation__campaign=campaign).values_list("id", flat=True)), dtype=np.int64
     )
     features = np.random.default_rng(seed).normal(size=(len(ids), ENCODED)).astype(np.float32)
-    Embedding.objects.filter(campaign=campaign).delete()
+    Embedding.objects.filter(campaign=campaign, encoder=campaign.encoder).delete()
     Embedding.objects.create(
         campaign=campaign,
-        encoder="test",
+        encoder=campaign.encoder,
         file=stored(response_ids=ids, features=features),
         rows=len(ids),
         dimensions=ENCODED,
@@ -41,7 +41,7 @@ def embed(campaign: Campaign, *, seed: int = 0) -> dict[int, np.ndarray]:
     )
     Projection.objects.create(
         campaign=campaign,
-        encoder="test",
+        encoder=campaign.encoder,
         dimensions=WIDTH,
         requested=WIDTH,
         kept_variance=1.0,

@@ -451,9 +451,10 @@ def test_a_rule_whose_run_could_not_be_stored_is_still_due(labelled: Campaign, m
     estimate_of(labelled)
     Campaign.objects.filter(pk=labelled.pk).update(label_count=120)
     rule = add_rule(campaign=labelled, kind="labels", threshold=100, config=TrainingConfig(method="rerank"))
-    with monkeypatch.context() as patch, pytest.raises(OperationalError):
+    with monkeypatch.context() as patch:
         patch.setattr(rules, "start_run", lock)
-        start_due_runs()
+        with pytest.raises(OperationalError):
+            start_due_runs()
     rule.refresh_from_db()
     assert (rule.is_active, rule.last_label_count, rule.refusal) == (True, 0, "")
     assert len(start_due_runs()) == 1, "asked again, it starts its run"

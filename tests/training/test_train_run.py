@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from activelearning.models import Estimate, Projection
+from activelearning.models import Embedding, Estimate, Projection
 from activelearning.pipeline import refit
 from activelearning.storage import read_arrays
 from annotation.models import (
@@ -26,7 +26,7 @@ from annotation.models import (
     User,
 )
 from tests.conftest import add_conversations
-from tests.training.conftest import THETA, WIDTH, answer, stored
+from tests.training.conftest import THETA, WIDTH, answer, embed, stored
 from training.algorithms import artifact, generation
 from training.algorithms.config import TrainingConfig
 from training.algorithms.policy import TimeLimitReached
@@ -35,7 +35,7 @@ from training.datasets.frozen import freeze
 from training.models import Policy, Run, Work
 from training.pipeline import preparation
 from training.pipeline.asking import answer_question
-from training.pipeline.preparation import CannotTrain, build
+from training.pipeline.preparation import CannotTrain, build, has_features
 from training.pipeline.work import perform, reason_of
 from training.services import work as services
 from training.services.generations import start_generation
@@ -52,6 +52,7 @@ SMALL: dict[str, Any] = {
     "learning_rate": 1e-3,
     "checkpoint_steps": 2,
 }
+NO_PROMPTS = {**SMALL, "evaluation_prompts": 0}
 
 
 def never() -> bool:
@@ -158,7 +159,7 @@ def test_the_page_and_the_run_ask_the_same_of_the_labels(
     labelled: Campaign, teacher: Teacher, pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where rationalities are estimated, too, both look at H: along theta (M10) stays small whatever is labelled."""
-    Campaign.objects.filter(pk=labelled.pk).update(rationality_mode="estimated", ridge=0.5, encoder="test")
+    Campaign.objects.filter(pk=labelled.pk).update(rationality_mode="estimated", ridge=0.5)
     labelled.refresh_from_db()
     row = refit(labelled.pk)
     assert row is not None
@@ -339,7 +340,6 @@ def test_the_reward_answers_with_bounds_that_hold_the_mean(labelled: Campaign) -
         smallest_eigenvalue=3.0,
     )
     estimate.arrays.save("e.npz", stored(theta=THETA, information=np.eye(WIDTH) * 3.0))
-    Projection.objects.update(encoder="default")
     question = ask_reward(campaign=labelled, prompt="How do I sort?", responses=["Use sorted().", "No idea, sorry."])
     answer_question(question.pk)
     question.refresh_from_db()
@@ -350,6 +350,37 @@ def test_the_reward_answers_with_bounds_that_hold_the_mean(labelled: Campaign) -
         assert one["lower"] < one["mean"] < one["upper"]
         assert one["upper"] - one["mean"] == pytest.approx(one["penalty"])
     answer_question(question.pk)  # a doubled message does nothing
+
+
+def test_a_run_waits_for_features_of_the_campaigns_encoder(labelled: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features of an earlier encoder are none: the same width says nothing."""
+    Campaign.objects.update(encoder="another/encoder")
+    labelled.refresh_from_db()
+    assert not has_features(labelled)
+    monkeypatch.setattr(preparation, "embed", lambda _pk: bool(embed(labelled, seed=7)))
+    data = build(
+        start_run(campaign=labelled, config=TrainingConfig(method="rerank"), is_forced=True),
+        label_set=freeze(labelled),
+    )
+    rows = Embedding.objects.get(encoder="another/encoder")
+    stored = read_arrays(rows.file)
+    features = dict(zip(stored["response_ids"].tolist(), stored["features"][:, :WIDTH], strict=True))
+    assert data.encoder == "another/encoder"
+    for prompt in data.candidates:
+        assert prompt.features == pytest.approx(np.stack([features[int(name)] for name in prompt.names]), abs=1e-6)
+
+
+def test_what_a_run_writes_is_scored_by_the_encoder_of_its_features(labelled: Campaign) -> None:
+    run = start_run(campaign=labelled, config=TrainingConfig(method="dpo", **NO_PROMPTS), is_forced=True)
+    assert run.config["encoder"] == "minilm"
+    Campaign.objects.update(encoder="another/encoder")
+    labelled.refresh_from_db()
+    embed(labelled, seed=7)
+    run = perform_now(run, should_stop=lambda: True)
+    Campaign.objects.update(encoder="a/third")
+    run = perform_now(run)
+    assert (run.state, run.reason) == (Work.State.DONE, "")
+    assert run.policy.manifest["config"]["encoder"] == "another/encoder"
 
 
 def test_a_run_starts_from_a_policy_and_refuses_one_that_was_tampered_with(labelled: Campaign, settings: Any) -> None:

@@ -71,6 +71,7 @@ class TrainingData:
     information  (d, d) float64  H of the earned labels (M4), ridge included
     ridge        the ridge in H
     projection   encoder vectors to phi; needed to score texts that the run generates, else None
+    encoder      what made those vectors, as `TrainingConfig.encoder` names it; "" where nobody said
     references   v per conversation where it is known (mean feature of samples of the reference policy); others take
                  the mean of their candidates, or the midpoint of the two responses
     label_set    digest of the label set
@@ -84,6 +85,7 @@ class TrainingData:
     ridge: float
     held_out: Sequence[Preference] = ()
     projection: Projection | None = None
+    encoder: str = ""
     references: Mapping[str, Floats] = field(default_factory=dict)
     label_set: str = ""
     lineage: Mapping[str, str] = field(default_factory=dict)
@@ -159,6 +161,7 @@ def _pack(data: TrainingData) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     packed = {
         "ridge": data.ridge,
         "label_set": data.label_set,
+        "encoder": data.encoder,
         "lineage": dict(data.lineage),
         "references": list(data.references),
         "preferences": [_row(row) for row in data.preferences],
@@ -212,6 +215,7 @@ def _unpack(packed: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> Training
         information=arrays["information"],
         ridge=packed["ridge"],
         projection=projection,
+        encoder=packed["encoder"],
         references=dict(zip(packed["references"], arrays["references"][1:], strict=True)),
         label_set=packed["label_set"],
         lineage=packed["lineage"],

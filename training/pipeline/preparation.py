@@ -34,7 +34,7 @@ from training.datasets.arrays import (
 from training.datasets.exports import rationalities_of, rationality_of
 from training.datasets.frozen import read_lines
 from training.models import LabelSet, Run
-from training.services.runs import deficiency
+from training.services.runs import deficiency, encoder_named
 
 EMBED_PATIENCE = 1800.0  # seconds to wait for another process that computes the features
 
@@ -78,7 +78,7 @@ def build(run: Run, *, label_set: LabelSet) -> TrainingData:
     judged = read_pairs(read_lines(label_set))
     if not judged.fitted:
         raise CannotTrain("The label set has no label that may be learned from: all are held out, or of other arms.")
-    features, projection = load_features(campaign)
+    features, row = load_features(campaign)
     _check_features(judged, features)
     config = TrainingConfig.from_json(run.config)
     ridge = next_ridge(campaign, latest(campaign))
@@ -97,7 +97,8 @@ def build(run: Run, *, label_set: LabelSet) -> TrainingData:
         theta=fitted.theta,
         information=fitted.information,
         ridge=ridge,
-        projection=projection,
+        projection=Pca(**read_arrays(row.file)),
+        encoder=encoder_named(row.encoder),
         label_set=label_set.digest,
         lineage={
             "campaign": str(campaign.code),
@@ -126,7 +127,7 @@ def fit_reward(campaign: Campaign, judged: Judged, features: Features, *, ridge:
     return Fit(estimate.theta, estimate.information, ridge, _named(judged, rationality), least)
 
 
-def load_features(campaign: Campaign) -> tuple[Features, Pca]:
+def load_features(campaign: Campaign) -> tuple[Features, Projection]:
     """phi of every response of the campaign, and the projection that made it; what is missing is computed first.
 
     raises  CannotTrain  there are too few responses to have features
@@ -134,18 +135,23 @@ def load_features(campaign: Campaign) -> tuple[Features, Pca]:
     started = time.monotonic()
     while not has_features(campaign) and not embed(campaign.pk) and time.monotonic() - started < EMBED_PATIENCE:
         time.sleep(1.0)
-    row = current_projection(campaign) or Projection.objects.filter(campaign=campaign).order_by("-id").first()
+    by_encoder = Projection.objects.filter(campaign=campaign, encoder=campaign.encoder).order_by("-id")
+    row = current_projection(campaign) or by_encoder.first()
     if row is None:
-        raise CannotTrain("The campaign's texts have no features. Import conversations with two responses or more.")
+        raise CannotTrain(
+            "The campaign's texts have no features of its encoder. Import conversations with two responses or more, "
+            "or resume once they are embedded."
+        )
     pool = load_pool(campaign, row)
-    return Features(ids=pool.response_ids, matrix=pool.phi), Pca(**read_arrays(row.file))
+    return Features(ids=pool.response_ids, matrix=pool.phi), row
 
 
 def has_features(campaign: Campaign) -> bool:
-    """Whether there is a projection, and every response that somebody judged has been embedded."""
-    if not Projection.objects.filter(campaign=campaign).exists():
+    """Whether the campaign's encoder has a projection, and has embedded every response that somebody judged."""
+    rows = {"campaign": campaign, "encoder": campaign.encoder}
+    if not Projection.objects.filter(**rows).exists():
         return False
-    last = Embedding.objects.filter(campaign=campaign).aggregate(last=Max("last_response"))["last"] or 0
+    last = Embedding.objects.filter(**rows).aggregate(last=Max("last_response"))["last"] or 0
     newest = Comparison.objects.filter(campaign=campaign, labels__isnull=False).aggregate(last=Max("b_id"))["last"] or 0
     return bool(newest <= last)
 

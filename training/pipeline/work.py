@@ -79,7 +79,7 @@ def train_run(run: Run, *, holder: uuid.UUID, should_stop: Callable[[], bool]) -
             raise LostHold
     progress.say("Fitting the reward")
     data = preparation.prepare(run, label_set=run.label_set, folder=folder)
-    config = config_of(run)
+    config = config_of(run, encoder=data.encoder)
     progress.catch_up(folder)
     try:
         result = train_here(config, data, folder=folder, report=progress, should_stop=should_stop)
@@ -94,12 +94,15 @@ def train_run(run: Run, *, holder: uuid.UUID, should_stop: Callable[[], bool]) -
         shutil.rmtree(folder / scrap, ignore_errors=True)
 
 
-def config_of(run: Run) -> TrainingConfig:
-    """The run's settings; a run with a parent starts from the parent's weights.
+def config_of(run: Run, *, encoder: str) -> TrainingConfig:
+    """The run's settings, with the encoder of its data; a run with a parent starts from the parent's weights.
+
+    The campaign may have another encoder by now than when the run was asked for, and texts that the run writes are
+    scored by theta, which speaks of the features in its data.
 
     raises  Refused  the parent's folder is not what was recorded
     """
-    values = dict(run.config)
+    values = {**run.config, "encoder": encoder}
     if run.parent is not None:
         values["base_model"] = str(folder_of(run.parent))
     return TrainingConfig.from_json(values)

@@ -61,7 +61,7 @@ def start_run(
         raise NothingToLearn
     if parent is not None and not parent.is_generative:
         raise InvalidSettings(_("That policy only chooses among given responses: there is no model to start from."))
-    config = replace(config, encoder=encoder_of(campaign))
+    config = replace(config, encoder=encoder_named(campaign.encoder))
     estimate = Estimate.objects.filter(campaign=campaign).order_by("-id").first()
     if not is_forced and (reason := deficiency_of(estimate)):
         raise DeficientDesign(reason)
@@ -78,9 +78,9 @@ def start_run(
     )
 
 
-def encoder_of(campaign: Campaign) -> str:
-    """The campaign's encoder by the name that algorithms know: generated texts are scored with the same features."""
-    return BUNDLED if campaign.encoder in ("", "default") else campaign.encoder
+def encoder_named(name: str) -> str:
+    """The encoder of a campaign or a projection by the name that algorithms know."""
+    return BUNDLED if name in ("", "default") else name
 
 
 def deficiency_of(estimate: Estimate | None) -> str:
