@@ -32,6 +32,8 @@ CHUNK = 200
 PROBLEMS_KEPT = 1000
 STALE_AFTER = timedelta(seconds=60)
 """A running import that was silent for so long has lost its worker."""
+SIGN_OF_LIFE = 2000
+"""Rows between two heartbeats where rows are only passed over."""
 MOST_ATTEMPTS = 3
 """An import that lost so many workers in one place, and none of them got further, would go on to take them."""
 
@@ -165,12 +167,22 @@ def import_conversations(*, job: ImportJob, rows: Iterable[Row | BadRow]) -> Non
     """
     found, parsed = parse_rows(rows)
     ImportJob.objects.filter(pk=job.pk).update(format=found.name)
-    remaining = islice(parsed, job.rows_read, None)
-    while chunk := next_chunk(remaining):
+    pass_over(parsed, job=job)
+    while chunk := next_chunk(parsed):
         import_chunk(job, chunk.items)
         job.rows_read += len(chunk.items)
         if chunk.error:
             raise chunk.error
+
+
+def pass_over(parsed: Iterator[Parsed], *, job: ImportJob) -> None:
+    """Read on to where the import was broken off. A million rows take minutes, in which the job must not look dead."""
+    left = job.rows_read
+    while left:
+        left -= sum(1 for _row in islice(parsed, min(left, SIGN_OF_LIFE))) or left
+        mine = ImportJob.objects.filter(pk=job.pk, state=ImportJob.State.RUNNING, rows_read=job.rows_read)
+        if not mine.update(heartbeat=timezone.now()):
+            raise ImportTaken(f"Import {job.pk} was carried on by another worker.")
 
 
 class Chunk:

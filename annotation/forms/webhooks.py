@@ -9,6 +9,7 @@ KINDS = [
     ("queue_dry", _("No offers wait for anybody")),
     ("run_finished", _("A training run finished")),
     ("run_failed", _("A training run failed")),
+    ("model_stopped", _("A model teacher was stopped")),
 ]
 
 

@@ -19,13 +19,15 @@ from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from annotation.models import Campaign, Label, Membership, Offer, Pool, Teacher, User
 from annotation.outbound import OutboundFailed, OutboundRefused, host_of, post, public_address, split
 from annotation.services.audit import record_audit
 from annotation.services.labels import record_label
+from annotation.services.notices import post_notice
 from annotation.services.offers import claim_offer, skip_offer
-from annotation.services.pools import join_pool
+from annotation.services.pools import join_pool, suspend_members
 from annotation.services.refusals import Refusal
 
 log = structlog.get_logger(__name__)
@@ -157,7 +159,11 @@ def ask_model_teacher(teacher_id: int) -> int:
     by another one. Where the endpoint is away the teacher rests for a minute, and what it holds lapses by itself.
     """
     teacher = Teacher.objects.get(pk=teacher_id)
-    endpoint = Endpoint(**teacher.endpoint)
+    try:
+        endpoint = Endpoint(**teacher.endpoint)
+    except (TypeError, ValueError) as error:
+        stop_model_teacher(teacher, reason=str(error))
+        return 0
     pause = timedelta(seconds=2 * 60 / endpoint.rate_per_minute)  # an offer is two requests
     claim = timedelta(seconds=2 * endpoint.timeout_seconds + 5) + pause
     ends = timezone.now() + ONE_RUN
@@ -180,6 +186,20 @@ def ask_model_teacher(teacher_id: int) -> int:
     if until is not None:
         _claim(teacher, seen=until, until=timezone.now() + pause)
     return given
+
+
+def stop_model_teacher(teacher: Teacher, *, reason: str) -> None:
+    """Who cannot be asked any more, as where the deployment dropped a key, holds nothing back: the staff is told."""
+    pools = list(Pool.objects.filter(memberships__teacher=teacher, memberships__status=Membership.Status.ACTIVE))
+    suspend_members(memberships=teacher.memberships.filter(pool__in=pools), user=None, reason=reason)
+    for campaign in Campaign.objects.filter(pools__in=pools, state=Campaign.State.OPEN).distinct():
+        post_notice(
+            campaign=campaign,
+            kind="model_stopped",
+            sentence=gettext_noop("The model teacher %(teacher)s was stopped: %(reason)s"),
+            key=f"model stopped {teacher.pk} {timezone.now().timestamp():.0f}",
+            facts={"teacher": teacher.pseudonym, "reason": reason},
+        )
 
 
 def _claim(teacher: Teacher, *, seen: datetime | None, until: datetime) -> datetime | None:

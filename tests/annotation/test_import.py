@@ -1,7 +1,7 @@
 """Imports bring conversations once, name bad rows, and go on where they stopped."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -361,6 +361,27 @@ def test_a_chunk_goes_in_whole_or_not_at_all(campaign: Campaign, monkeypatch: py
     assert (job.state, job.rows_read) == (ImportJob.State.FAILED, 0)
     assert "at the very end" in job.reason
     assert not Conversation.objects.exists()
+
+
+def test_a_resumed_import_gives_signs_of_life_while_it_passes_over_what_went_in(
+    campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("annotation.imports.SIGN_OF_LIFE", 2)
+    job = start_import(campaign=campaign, name="x", file=ContentFile(b""))
+    long_ago = timezone.now() - timedelta(seconds=50)
+    job.state, job.rows_read = ImportJob.State.RUNNING, 5
+    job.save()
+    alive = []
+
+    def rows() -> Iterator[Row]:
+        for number in range(7):
+            alive.append(ImportJob.objects.get().heartbeat != long_ago)
+            ImportJob.objects.update(heartbeat=long_ago)
+            yield Row(number + 1, pair(number))
+
+    import_conversations(job=job, rows=rows())
+    assert Conversation.objects.count() == 2
+    assert sum(alive) >= 2
 
 
 def test_a_worker_that_was_overtaken_stops(campaign: Campaign) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from annotation.models import Campaign, Comparison, Label, Membership, Offer, Pool, Response, Teacher, User
+from annotation.models import Campaign, Comparison, Label, Membership, Notice, Offer, Pool, Response, Teacher, User
 from annotation.services.model_teachers import (
     ModelAway,
     ModelUnclear,
@@ -116,6 +116,20 @@ def test_what_is_judged_stays_material(robot: Teacher, model: Model, asked: Offe
         material = json.loads(user["content"].split("\n")[1])
         assert trap in (material["first"][0]["content"], material["second"][0]["content"])
     assert model.requests[0]["messages"][1] != model.requests[1]["messages"][1]
+
+
+def test_a_model_whose_key_the_deployment_dropped_is_stopped_and_told_of(
+    robot: Teacher, campaign: Campaign, asked: Offer, settings: Any
+) -> None:
+    settings.MODEL_KEYS = {}
+    assert ask_model_teacher(robot.pk) == 0
+    asked.refresh_from_db()
+    assert asked.state == Offer.State.WITHDRAWN
+    assert robot.memberships.get().status == Membership.Status.SUSPENDED
+    assert model_teachers_to_ask() == []
+    notice = Notice.objects.get(campaign=campaign)
+    assert notice.kind == "model_stopped"
+    assert "MODEL_KEY_LOCAL" in notice.text
 
 
 def test_an_unclear_answer_is_a_skip(robot: Teacher, model: Model, asked: Offer) -> None:
