@@ -81,8 +81,13 @@ def cost_of(membership: Membership, *, campaign: Campaign) -> Decimal:
 
 
 def price_of(membership: Membership | None, *, reserved: Decimal, seconds: float) -> Decimal:
-    """What an answer costs: what was reserved, less the paid hours that it did not take."""
-    if membership is None or membership.cost_per_label is not None or not membership.pool.pay_per_hour:
+    """What an answer costs: its price under the present terms, at most what was reserved.
+
+    The offer may have been queued under other terms: a lease of paid hours, where labels are paid by now.
+    """
+    if membership is None:
         return reserved
-    worked = membership.pool.pay_per_hour * Decimal(seconds) / 3600
-    return min(reserved, (membership.pool.pay_per_label + worked).quantize(FOUR_PLACES))
+    price = membership.cost_per_label
+    if price is None:
+        price = membership.pool.pay_per_label + membership.pool.pay_per_hour * Decimal(seconds) / 3600
+    return min(reserved, Decimal(price).quantize(FOUR_PLACES))

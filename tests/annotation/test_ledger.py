@@ -1,11 +1,14 @@
 """Money: what is promised, owed and paid adds up."""
 
+from datetime import timedelta
 from decimal import Decimal
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
+from django.utils import timezone
 
 from annotation.models import Campaign, LedgerEntry, Membership, Offer, Pool, Teacher, User
 from annotation.services.budget import cost_of, release, reserve
@@ -79,6 +82,34 @@ def test_an_offer_reserves_the_price_or_the_whole_lease(campaign: Campaign, teac
     assert cost_of(membership, campaign=campaign) == Decimal("3.10")  # 900 s at 12 an hour, and a label
     membership.cost_per_label = Decimal("0.04")
     assert cost_of(membership, campaign=campaign) == Decimal("0.04")
+
+
+@pytest.mark.parametrize(
+    ("pool_terms", "own", "cost"),
+    [
+        ({"pay_per_label": "0.10", "pay_per_hour": 0}, None, "0.10"),
+        ({"pay_per_label": 0, "pay_per_hour": 12}, "0.04", "0.04"),
+        ({"pay_per_label": 0, "pay_per_hour": 24}, None, "2"),
+        ({"pay_per_label": 7, "pay_per_hour": 0}, None, "3"),
+        ({"pay_per_label": 0, "pay_per_hour": 12}, "7", "3"),
+    ],
+)
+def test_an_answer_costs_the_present_terms_and_at_most_what_was_reserved(
+    campaign: Campaign, teacher: Teacher, queued: list[Offer], pool_terms: Any, own: str | None, cost: str
+) -> None:
+    """Three offers, each with the lease of 900 seconds at 12 an hour, were queued before the terms changed."""
+    Offer.objects.update(cost=3)
+    Campaign.objects.update(reserved=9)
+    Pool.objects.update(**pool_terms)
+    Membership.objects.update(cost_per_label=own)
+    held = claim_offer(campaign=campaign, teacher=teacher)
+    assert held is not None
+    Offer.objects.filter(pk=held.pk).update(held_at=timezone.now() - timedelta(minutes=5))
+    label = record_label(offer=Offer.objects.select_related("membership__pool").get(pk=held.pk), choice="first")
+    campaign.refresh_from_db()
+    assert label.cost == pytest.approx(Decimal(cost), abs=Decimal("0.01"))
+    assert (campaign.spent, campaign.reserved) == (label.cost, 6)
+    assert balance(teacher) == {"EUR": label.cost}
 
 
 def test_a_movement_has_two_accounts_and_moves_something(teacher: Teacher) -> None:
