@@ -64,9 +64,15 @@ def invite(
 def read_addresses(text: str) -> tuple[list[str], list[tuple[int, str]]]:
     """E-mail addresses of a CSV: its column `email` where it has one, else the first. And the lines that hold none.
 
-    Returns the addresses, each once, and (line, what stood there) for the rest.
+    Returns the addresses, each once, and (line, what stood there) for the rest. Raises Refusal for too long a list,
+    so that nobody is left out in silence.
     """
-    rows = list(csv.reader(io.StringIO(text.lstrip("\ufeff"))))[: MOST_ADDRESSES + 1]
+    rows = list(csv.reader(io.StringIO(text.lstrip("\ufeff"))))
+    if len(rows) > MOST_ADDRESSES + 1:
+        raise Refusal(
+            _("This list is too long, and nobody was invited: at most %(count)d lines at once. Divide it.")
+            % {"count": MOST_ADDRESSES}
+        )
     header = [cell.strip().lower() for cell in rows[0]] if rows else []
     column = next((header.index(name) for name in ("email", "e-mail", "mail") if name in header), None)
     found: dict[str, None] = {}

@@ -6,7 +6,8 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
-from django.db.models import Count, F, Q, Sum
+from django.db.models import Count, F, Q, Value
+from django.db.models.functions import Replace
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -17,7 +18,6 @@ from annotation.models import (
     Invitation,
     InvitationLetter,
     Label,
-    LedgerEntry,
     Membership,
     Message,
     Offer,
@@ -26,6 +26,7 @@ from annotation.models import (
 )
 from annotation.models.people import make_pseudonym
 from annotation.services.audit import record_audit
+from annotation.services.ledger import balance
 from annotation.services.offers import withdraw_offers
 from annotation.services.refusals import Refusal
 from annotation.services.reviews import refer_comparisons
@@ -137,8 +138,8 @@ class WithdrawalEffect:
     labels: int
     live_offers: int
     messages: int
-    owed: Decimal
-    """Pay that stays owed whatever happens to the labels."""
+    owed: dict[str, Decimal]
+    """Pay that stays owed whatever happens to the labels, by currency."""
 
 
 def preview_withdrawal(teacher: Teacher) -> WithdrawalEffect:
@@ -151,13 +152,12 @@ def preview_withdrawal(teacher: Teacher) -> WithdrawalEffect:
         CampaignEffect(campaign, counts[campaign.pk], counts[campaign.pk] / max(1, campaign.label_count))
         for campaign in Campaign.objects.filter(pk__in=counts).order_by("name")
     ]
-    owed = LedgerEntry.objects.filter(teacher=teacher, account=LedgerEntry.Account.TEACHER).aggregate(Sum("amount"))
     return WithdrawalEffect(
         campaigns=campaigns,
         labels=sum(counts.values()),
         live_offers=Offer.objects.filter(teacher=teacher, state__in=Offer.LIVE).count(),
         messages=Message.objects.filter(teacher=teacher).count(),
-        owed=owed["amount__sum"] or Decimal(0),
+        owed=balance(teacher),
     )
 
 
@@ -237,6 +237,10 @@ def _forget_person(teacher: Teacher) -> None:
     messages.update(text=_("(withdrawn)"), reply="")
     AuditEntry.objects.filter(verb="reply to message", object__in=replies).update(details={})
     AuditEntry.objects.filter(object=teacher.pseudonym).update(object=pseudonym)
+    # Of payouts and bonuses: "10 EUR to teacher-…".
+    AuditEntry.objects.filter(verb__in=("pay out", "bonus"), object__endswith=f" to {teacher.pseudonym}").update(
+        object=Replace("object", Value(teacher.pseudonym), Value(pseudonym))
+    )
     Teacher.objects.filter(pk=teacher.pk).exclude(withdrawal="").update(
         user=None,
         pseudonym=pseudonym,

@@ -19,7 +19,7 @@ from annotation.services.panels import admit_participant, pool_of_key, read_part
 from annotation.services.pools import consent
 from annotation.services.refusals import InvitationSpent, Refusal
 from annotation.views.keyset import is_key
-from annotation.views.pages import PageRequest, page_of
+from annotation.views.pages import PageRequest, page_of, told
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
 
@@ -56,8 +56,14 @@ def _join(request: HttpRequest, found: Invitation, form: AccountForm) -> HttpRes
         return None
     messages.success(request, _("Welcome."))
     if isinstance(joined, Membership):
-        consent(membership=joined, version=joined.pool.terms_version)  # the page showed them above the button
+        _agree(request, joined)
     return redirect("home")
+
+
+def _agree(request: HttpRequest, member: Membership) -> bool:
+    """To the version that the page showed. Where the terms have changed since, the next page puts them forward."""
+    version = request.POST.get("version", "")
+    return told(request, lambda: consent(membership=member, version=int(version) if is_key(version) else 0), "")
 
 
 @require_GET
@@ -83,11 +89,6 @@ def find_membership(user: User, pk: int) -> Membership:
 @page_of(find_membership, "GET", "POST", key="member", is_own=True)
 def terms(request: PageRequest, member: Membership) -> HttpResponse:
     """A pool's terms, to agree to."""
-    if request.method == "POST":
-        version = request.POST.get("version", "")
-        try:
-            consent(membership=member, version=int(version) if is_key(version) else 0)
-            return redirect("home")
-        except Refusal as refusal:
-            messages.warning(request, str(refusal))
+    if request.method == "POST" and _agree(request, member):
+        return redirect("home")
     return render(request, "annotation/terms.html", {"member": member, "pool": member.pool})

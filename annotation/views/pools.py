@@ -24,11 +24,14 @@ from annotation.services.pools import (
     readmit_members,
     suspend_members,
 )
+from annotation.services.refusals import Refusal
 from annotation.tasks import replan_all, send_quietly
 from annotation.views.keyset import is_key, oldest_first, read_ticked
 from annotation.views.pages import PageRequest, find_owner, page_of, told
 
 PAGE = 50
+MOST_BYTES = 1_000_000
+"""Of a file of addresses."""
 MEMBER_VERBS = {"suspend": suspend_members, "depart": depart_members, "readmit": readmit_members}
 
 
@@ -88,29 +91,38 @@ def pool_invite(request: PageRequest, pool: Pool) -> HttpResponse:
     if not form.is_valid():
         messages.warning(request, _("Say for how many people the link is, from 1 to 10000."))
         return redirect("pool", pool=pool.pk)
-    text = form.cleaned_data["addresses"]
-    if form.cleaned_data["file"]:
-        text += "\n" + form.cleaned_data["file"].read(1_000_000).decode("utf-8", errors="replace")
-    if text.strip():
-        _write_letters(request, pool, text)
+    lists = [form.cleaned_data["addresses"]]
+    if file := form.cleaned_data["file"]:
+        if file.size > MOST_BYTES:
+            messages.warning(request, _("This file is too large, and nobody was invited: at most 1 MB. Divide it."))
+            return redirect("pool", pool=pool.pk)
+        lists.append(file.read().decode("utf-8", errors="replace"))
+    if any(text.strip() for text in lists):
+        _write_letters(request, pool, lists)
     else:
         invite(user=request.user, pool=pool, uses=form.cleaned_data["uses"])
         messages.success(request, _("The link is below: pass it on."))
     return redirect("pool", pool=pool.pk)
 
 
-def _write_letters(request: PageRequest, pool: Pool, text: str) -> None:
-    addresses, wrong = read_addresses(text)
+def _write_letters(request: PageRequest, pool: Pool, lists: list[str]) -> None:
+    """What was typed and what was uploaded are read one by one: each may have its own header."""
+    try:
+        read = [read_addresses(text) for text in lists]
+    except Refusal as refusal:
+        messages.warning(request, str(refusal))
+        return
     letters = invite_by_email(
         user=request.user,
         pool=pool,
-        addresses=addresses,
+        addresses=list(dict.fromkeys(address for found, _wrong in read for address in found)),
         origin=request.build_absolute_uri("/"),
         language=get_language() or "en",
     )
     _send(request, letters)
-    for line, found in wrong[:20]:
-        messages.warning(request, _("Line %(line)d is no address: %(found)s") % {"line": line, "found": found})
+    wrong = [one for _found, lines in read for one in lines]
+    for line, text in wrong[:20]:
+        messages.warning(request, _("Line %(line)d is no address: %(found)s") % {"line": line, "found": text})
 
 
 def _send(request: PageRequest, letters: list[int]) -> None:

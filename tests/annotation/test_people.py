@@ -38,7 +38,7 @@ from annotation.services.invitations import (
     revoke_role,
 )
 from annotation.services.labels import record_label, undo_label
-from annotation.services.ledger import balance
+from annotation.services.ledger import balance, grant_bonus, pay_out
 from annotation.services.notices import reply_to_message
 from annotation.services.offers import claim_offer, skip_offer
 from annotation.services.panels import admit_participant, completion_link, panel_key, pool_of_key, read_participant
@@ -126,6 +126,12 @@ class TestInvitations:
         text = "\ufeffname,E-Mail\nBob,Bob@Example.org\nEve,not an address\n\nBob,bob@example.org\nZoe\n"
         assert read_addresses(text) == (["bob@example.org"], [(3, "not an address"), (6, "")])
         assert read_addresses("a@example.org\nb@example.org") == (["a@example.org", "b@example.org"], [])
+
+    def test_a_list_that_is_too_long_is_refused_and_not_cut(self) -> None:
+        lines = [f"t{place}@example.org" for place in range(10_000)]
+        assert len(read_addresses("\n".join(["email", *lines]))[0]) == 10_000
+        with pytest.raises(Refusal, match="at most 10000 lines"):
+            read_addresses("\n".join(["email", *lines, "one@example.org"]))
 
     def test_the_last_admin_stays(self, alice: User, bob: User, campaign: Campaign) -> None:
         role = Role.objects.get(user=alice, name="admin")
@@ -299,7 +305,8 @@ class TestWithdrawal:
 
     def test_the_preview_counts_and_changes_nothing(self, teacher: Teacher, campaign: Campaign, label: Label) -> None:
         effect = preview_withdrawal(teacher)
-        assert (effect.labels, effect.live_offers, effect.messages, effect.owed) == (1, 2, 1, Decimal("0.1"))
+        assert (effect.labels, effect.live_offers, effect.messages) == (1, 2, 1)
+        assert effect.owed == {"EUR": Decimal("0.1")}
         assert [(each.campaign, each.labels, each.share) for each in effect.campaigns] == [(campaign, 1, 1.0)]
         label.refresh_from_db()
         assert label.state == Label.State.CURRENT
@@ -381,11 +388,15 @@ class TestWithdrawal:
         invite(user=alice, pool=pool, email=both[0])
         invite_by_email(user=alice, pool=pool, addresses=both, origin="https://example.org", language="en")
         change_member(membership=teacher.memberships.get(), user=alice, capacity=7)
+        grant_bonus(campaign=campaign, teacher=teacher, amount=Decimal(9), user=alice, memo="care")
+        pay_out(campaign=campaign, teacher=teacher, amount=Decimal(9), currency="EUR", user=alice)
         withdraw_teacher(teacher=teacher, how=how, user=alice)
         kept = [Offer, Message, Invitation, InvitationLetter, AuditEntry, Teacher, Membership, Enrolment]
         text = serialize("json", itertools.chain.from_iterable(model.objects.all() for model in kept)).lower()
         assert [word for word in ("bob", "doctor", "street") if word in text] == []
         assert "dan@example.org" in text
+        named = AuditEntry.objects.filter(object__endswith=Teacher.objects.get(pk=teacher.pk).pseudonym)
+        assert sorted(named.values_list("verb", flat=True)) == ["bonus", "change member", "pay out"]
 
     def test_twice_is_once(self, alice: User, teacher: Teacher, campaign: Campaign, label: Label) -> None:
         for _again in range(2):

@@ -5,12 +5,14 @@ from typing import Any
 
 import pytest
 from django.core.cache import cache
+from django.core.files.uploadedfile import SimpleUploadedFile
 from django.test import Client
 from django.urls import reverse
 
 from annotation.models import Campaign, Invitation, InvitationLetter, Membership, Pool, Role, Teacher, User
 from annotation.services.invitations import open_account
 from annotation.services.panels import panel_key
+from annotation.services.pools import change_terms
 
 pytestmark = pytest.mark.django_db
 
@@ -29,13 +31,32 @@ def test_a_link_opens_an_account_joins_the_pool_and_agrees_to_its_terms(admin: C
     assert link is not None
 
     stranger = Client()
-    assert "Agree and join" in stranger.get(link[1]).content.decode()
-    joined = stranger.post(link[1], {"username": "dora", "password": "a long quiet sentence"})
+    page = stranger.get(link[1]).content.decode()
+    assert "Agree and join" in page
+    assert 'name="version" value="1"' in page
+    joined = stranger.post(link[1], {"username": "dora", "password": "a long quiet sentence", "version": 1})
     assert joined.headers["Location"] == reverse("home")
     member = Membership.objects.get(teacher__user__username="dora")
     assert (member.pool, member.accepted_terms) == (pool, pool.terms_version)
 
     assert Client().get(link[1]).status_code == 410
+
+
+@pytest.mark.parametrize("version", ["1", "", "x"])
+def test_terms_that_changed_since_the_page_was_shown_are_not_agreed_to(
+    pool: Pool, alice: User, charlie: User, version: str
+) -> None:
+    invitation = Invitation.objects.create(pool=pool, created_by=alice)
+    where = reverse("invitation", args=[invitation.token])
+    visitor = Client()
+    visitor.force_login(charlie)
+    assert 'name="version" value="1"' in visitor.get(where).content.decode()
+    change_terms(pool=pool, user=alice, terms="For nothing.")
+    page = visitor.post(where, {"version": version}, follow=True).content.decode()
+    member = Membership.objects.get(teacher__user=charlie)
+    assert (member.status, member.accepted_terms) == ("active", 0)
+    assert "changed while you read them" in page
+    assert reverse("terms", args=[member.pk]) in page
 
 
 def test_a_weak_password_opens_no_account_and_uses_no_invitation(admin: Client, pool: Pool, alice: User) -> None:
@@ -94,6 +115,25 @@ def test_letters_go_to_addresses_and_bad_lines_are_named(admin: Client, pool: Po
     )
     assert [letter.invitation.email for letter in InvitationLetter.objects.all()] == ["ann@example.org"]
     assert "Line 2 is no address" in page.content.decode()
+
+
+def upload(admin: Client, pool: Pool, content: str, **also: str) -> str:
+    sent = {"uses": 1, "file": SimpleUploadedFile("people.csv", content.encode()), **also}
+    return admin.post(reverse("pool_invite", args=[pool.pk]), sent, follow=True).content.decode()
+
+
+def test_a_file_is_read_by_its_header_beside_what_is_typed(admin: Client, pool: Pool) -> None:
+    upload(admin, pool, "\ufeffname,email\nAnn,ann@example.org\nBob,bob@example.org\n")
+    upload(admin, pool, "name,email\nEve,eve@example.org\n", addresses="dan@example.org\neve@example.org")
+    assert sorted(Invitation.objects.values_list("email", flat=True)) == [
+        "ann@example.org", "bob@example.org", "dan@example.org", "eve@example.org",
+    ]  # fmt: skip
+
+
+def test_a_file_that_is_too_large_invites_nobody_instead_of_some(admin: Client, pool: Pool) -> None:
+    assert "at most 1 MB" in upload(admin, pool, "a@example.org\n" * 72_000)
+    assert "at most 10000 lines" in upload(admin, pool, "a@example.org\n" * 10_002)
+    assert not Invitation.objects.exists()
 
 
 def test_a_revoked_link_leads_nowhere(admin: Client, pool: Pool, alice: User) -> None:
