@@ -1,5 +1,6 @@
 """What a campaign owes its teachers, for a page of them; and many payouts booked at once."""
 
+import uuid
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,7 +10,8 @@ from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
 
 from annotation.models import Campaign, Enrolment, LedgerEntry, Teacher, User
 from annotation.services.budget import FOUR_PLACES
-from annotation.services.ledger import balance, pay_out
+from annotation.services.ledger import pay_out
+from annotation.services.refusals import Refusal
 
 
 @dataclass(frozen=True)
@@ -47,12 +49,35 @@ def read_accounts(campaign: Campaign, enrolments: Iterable[Enrolment]) -> list[A
     return [Account(one, owed.get(one.teacher_id, {})) for one in enrolments]
 
 
-def pay_out_all(*, campaign: Campaign, teachers: Iterable[Teacher], user: User, memo: str = "") -> int:
-    """Book that each was paid all that this campaign owes them. Twice is once: then nothing is owed."""
-    paid = 0
-    for teacher in teachers:
-        for currency, amount in balance(teacher, campaign=campaign).items():
-            if amount > 0:
-                pay_out(teacher=teacher, amount=amount, currency=currency, user=user, memo=memo, campaign=campaign)
-                paid += 1
-    return paid
+@dataclass(frozen=True)
+class Payout:
+    """What somebody was paid outside the platform: the amount that a page showed as owed."""
+
+    teacher: Teacher
+    amount: Decimal
+    currency: str
+
+
+def pay_out_all(
+    *, campaign: Campaign, payouts: Iterable[Payout], form: uuid.UUID, user: User, memo: str = ""
+) -> tuple[int, list[str]]:
+    """Book these payouts, neither more nor less than was paid. Twice from one form is once.
+
+    Returns how many stand on the books, and a sentence for each that was refused.
+    """
+    booked, refused = 0, []
+    for payout in payouts:
+        try:
+            pay_out(
+                teacher=payout.teacher,
+                amount=payout.amount,
+                currency=payout.currency,
+                user=user,
+                memo=memo,
+                campaign=campaign,
+                movement=uuid.uuid5(form, f"{payout.teacher.pk} {payout.currency}"),
+            )
+            booked += 1
+        except Refusal as refusal:
+            refused.append(f"{payout.teacher}: {refusal}")
+    return booked, refused

@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from typing import Any
+from uuid import uuid4
 
 from django.contrib import messages
 from django.http import HttpResponse, StreamingHttpResponse
 from django.shortcuts import redirect, render
 from django.utils.translation import ngettext
 
+from annotation.forms.ledger import PayForm
 from annotation.models import Campaign, LedgerEntry, Role, Teacher
-from annotation.services.payouts import earning, pay_out_all, read_accounts
+from annotation.services.payouts import Payout, earning, pay_out_all, read_accounts
 from annotation.services.refusals import Refusal
 from annotation.spreadsheets import answer_csv
 from annotation.views.keyset import newest_first, oldest_first, read_ticked
@@ -17,6 +19,8 @@ from annotation.views.pages import PageRequest, staff_page
 
 ACCOUNTS = 25
 """Teachers on a page: their balances are added up from their entries."""
+MOST_OWED = 4 * ACCOUNTS
+"""Amounts on a page: one for each teacher and currency."""
 ENTRIES = 50
 CHUNK = 200
 
@@ -25,24 +29,30 @@ CHUNK = 200
 def campaign_ledger(request: PageRequest, campaign: Campaign) -> HttpResponse:
     """Who is owed what. Only teachers who earned something are listed."""
     page = oldest_first(request, earning(campaign), size=ACCOUNTS)
-    context = {"campaign": campaign, "page": page, "accounts": read_accounts(campaign, page.rows)}
+    context = {"campaign": campaign, "page": page, "accounts": read_accounts(campaign, page.rows), "form": uuid4()}
     return render(request, "annotation/campaign_ledger.html", context)
 
 
 @staff_page("POST", role=Role.Name.ADMIN)
 def ledger_pay(request: PageRequest, campaign: Campaign) -> HttpResponse:
-    """Book payouts that were made outside: all that is owed to the ticked teachers."""
+    """Book payouts that were made outside: to the ticked teachers what the page showed, whatever is owed by now."""
+    form = PayForm(request.POST)
+    if not form.is_valid():
+        messages.warning(request, Refusal.sentence())
+        return redirect("campaign_ledger", code=campaign.code)
     ids = read_ticked(request, "teacher", most=ACCOUNTS)
-    chosen = Teacher.objects.filter(pk__in=ids, enrolments__campaign=campaign)
-    try:
-        count = pay_out_all(
-            campaign=campaign, teachers=chosen, user=request.user, memo=request.POST.get("memo", "")[:255]
-        )
-        messages.success(
-            request, ngettext("%(count)d payout is booked.", "%(count)d payouts are booked.", count) % {"count": count}
-        )
-    except Refusal as refusal:
-        messages.warning(request, str(refusal))
+    chosen = Teacher.objects.filter(enrolments__campaign=campaign).in_bulk(ids)
+    payouts = [
+        Payout(chosen[key], amount, currency)
+        for key, currency, amount in form.read_owed(most=MOST_OWED)
+        if key in chosen and amount
+    ]
+    count, refused = pay_out_all(campaign=campaign, payouts=payouts, user=request.user, **form.cleaned_data)
+    messages.success(
+        request, ngettext("%(count)d payout is booked.", "%(count)d payouts are booked.", count) % {"count": count}
+    )
+    for sentence in refused:
+        messages.warning(request, sentence)
     return redirect("campaign_ledger", code=campaign.code)
 
 

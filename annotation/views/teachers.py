@@ -1,7 +1,7 @@
 """The teachers of a campaign: the list with its bulk verbs, one teacher, and a withdrawal that shows itself before."""
 
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.contrib import messages
 from django.contrib.auth import logout
@@ -80,6 +80,7 @@ def campaign_teacher(request: PageRequest, campaign: Campaign, teacher: UUID) ->
         "owed": balance(found, campaign=campaign),
         "labels": latest[:LABELS_SHOWN],
         "form": form,
+        "movement": uuid4(),  # a page of its own, also after a refusal: what is sent from it is another bonus
         "may_withdraw": may_withdraw(request.user, found),
     }
     return render(request, "annotation/campaign_teacher.html", context)

@@ -11,6 +11,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, TypeVar
+from uuid import uuid4
 
 import pytest
 from django.db import connection, connections
@@ -39,7 +40,7 @@ from annotation.services.budget import reserve
 from annotation.services.campaigns import set_priority, take_out_comparisons
 from annotation.services.invitations import accept_invitation
 from annotation.services.labels import edit_label, record_label, undo_label
-from annotation.services.ledger import balance, pay_out, unbalanced_movements
+from annotation.services.ledger import balance, grant_bonus, pay_out, unbalanced_movements
 from annotation.services.offers import claim_offer, lapse_offers, skip_offer, withdraw_offers
 from annotation.services.queueing import queue_offers
 from annotation.services.refusals import AlreadyLabelled, InvitationSpent, OfferLapsed, OfferNotHeld, Refusal
@@ -95,7 +96,9 @@ class TestRaces:
         live = sum(Offer.objects.filter(state__in=Offer.LIVE).values_list("cost", flat=True), Decimal(0))
         current = Label.objects.filter(state=Label.State.CURRENT)
         assert campaign.reserved == live
-        assert campaign.spent == sum(current.values_list("cost", flat=True), Decimal(0))
+        bonuses = LedgerEntry.objects.filter(account=LedgerEntry.Account.TEACHER, label=None, amount__gt=0)
+        gone = [*current.values_list("cost", flat=True), *bonuses.values_list("amount", flat=True)]
+        assert campaign.spent == sum(gone, Decimal(0))
         assert campaign.label_count == current.count()
         assert sum(Enrolment.objects.values_list("label_count", flat=True)) == current.count()
         assert unbalanced_movements() == []
@@ -237,6 +240,16 @@ class TestRaces:
         results = at_once(*[lambda: pay_out(**pay)] * 4)
         assert sum(not isinstance(result, Refusal) for result in results) == 1
         assert balance(teacher) == {}
+
+    def test_forms_sent_four_times_at_once_book_once(self, alice: User, teacher: Teacher, held: Offer) -> None:
+        bonus = {"campaign": held.campaign, "teacher": teacher, "amount": Decimal(2), "user": alice, "memo": "care"}
+        movement = uuid4()
+        assert at_once(*[lambda: grant_bonus(movement=movement, **bonus)] * 4) == [movement] * 4
+        assert balance(teacher) == {"EUR": 2}
+        movement = uuid4()
+        pay = {"teacher": teacher, "amount": Decimal(1), "currency": "EUR", "user": alice, "movement": movement}
+        assert at_once(*[lambda: pay_out(**pay)] * 4) == [movement] * 4
+        assert balance(teacher) == {"EUR": 1}
 
     def test_the_last_use_of_an_invitation_is_used_once(
         self, alice: User, bob: User, charlie: User, pool: Pool

@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from annotation.models import Campaign, LedgerEntry, Membership, Offer, Pool, Teacher, User
+from annotation.models import AuditEntry, Campaign, LedgerEntry, Membership, Offer, Pool, Teacher, User
 from annotation.services.budget import cost_of, release, reserve
 from annotation.services.labels import record_label, undo_label
 from annotation.services.ledger import balance, grant_bonus, pay_out, unbalanced_movements
@@ -56,6 +56,24 @@ def test_a_bonus_comes_from_the_budget(alice: User, campaign: Campaign, teacher:
     campaign.refresh_from_db()
     assert campaign.spent == Decimal("0.9")
     assert balance(teacher) == {"EUR": Decimal("0.9")}
+
+
+def test_what_is_booked_under_one_id_is_booked_once(
+    alice: User, campaign: Campaign, teacher: Teacher, earned: Decimal
+) -> None:
+    pay = {"campaign": campaign, "teacher": teacher, "currency": "EUR", "user": alice, "movement": uuid4()}
+    grant = {"campaign": campaign, "teacher": teacher, "user": alice, "memo": "care", "movement": uuid4()}
+    for _time in range(2):
+        assert pay_out(amount=Decimal("0.05"), **pay) == pay["movement"]
+        assert grant_bonus(amount=Decimal(1), **grant) == grant["movement"]
+    for book, given in ((pay_out, pay), (grant_bonus, grant)):
+        with pytest.raises(Refusal, match="something else before"):
+            book(amount=Decimal("0.02"), **given)
+    campaign.refresh_from_db()
+    assert balance(teacher) == {"EUR": Decimal("1.15")}
+    assert campaign.spent == Decimal("1.2")
+    assert AuditEntry.objects.filter(verb__in=("pay out", "bonus")).count() == 2
+    assert unbalanced_movements() == []
 
 
 def test_a_campaigns_spending_is_what_the_ledger_says(campaign: Campaign, teacher: Teacher, earned: Decimal) -> None:

@@ -1,13 +1,27 @@
 """The teachers of a campaign through their pages: found, suspended, let back, given a bonus, withdrawn."""
 
+import re
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
 
-from annotation.models import Campaign, Enrolment, Label, LedgerEntry, Membership, Offer, Pool, Role, Teacher, User
+from annotation.models import (
+    AuditEntry,
+    Campaign,
+    Enrolment,
+    Label,
+    LedgerEntry,
+    Membership,
+    Offer,
+    Pool,
+    Role,
+    Teacher,
+    User,
+)
 from annotation.services.labels import record_label
 from annotation.services.offers import claim_offer
 from tests.conftest import add_conversations
@@ -84,15 +98,42 @@ def test_members_of_other_pools_cannot_be_ticked(admin: Client, campaign: Campai
     assert "Tick the teachers first" in page.content.decode()
 
 
+def movement_of(admin: Client, where: str) -> str:
+    """Which movement the page that is open now will book."""
+    found = re.search(r'name="movement" value="([^"]+)"', admin.get(where).content.decode())
+    assert found is not None
+    return found[1]
+
+
+def test_a_double_click_gives_one_bonus(admin: Client, campaign: Campaign, teacher: Teacher) -> None:
+    where = reverse("campaign_teacher", args=[campaign.code, teacher.code])
+    given = {"amount": "4", "memo": "For patience", "movement": movement_of(admin, where)}
+    for _time in range(2):
+        assert admin.post(where, given).status_code == 302
+    assert LedgerEntry.objects.filter(account="teacher").count() == 1
+    assert AuditEntry.objects.filter(verb="bonus").count() == 1
+    campaign.refresh_from_db()
+    assert campaign.spent == 4
+    other = admin.post(where, {**given, "amount": "5"})  # from the page that the back button shows
+    assert "booked something else before" in other.content.decode()
+    assert given["movement"] not in other.content.decode()
+    admin.post(where, {"amount": "4", "memo": "For patience"})  # from no page
+    admin.post(where, {**given, "movement": "x"})
+    assert LedgerEntry.objects.filter(account="teacher").count() == 1
+    admin.post(where, {**given, "movement": movement_of(admin, where)})
+    assert LedgerEntry.objects.filter(account="teacher").count() == 2
+
+
 def test_a_bonus_is_owed_and_spent_and_never_beyond_the_budget(
     admin: Client, campaign: Campaign, teacher: Teacher
 ) -> None:
     Campaign.objects.filter(pk=campaign.pk).update(budget="5")
     where = reverse("campaign_teacher", args=[campaign.code, teacher.code])
-    admin.post(where, {"amount": "4", "memo": "For patience"})
+    given = {"amount": "4", "memo": "For patience"}
+    admin.post(where, {**given, "movement": movement_of(admin, where)})
     entry = LedgerEntry.objects.get(account="teacher")
     assert (entry.amount, entry.currency, entry.memo) == (4, "EUR", "For patience")
-    refused = admin.post(where, {"amount": "4", "memo": "Again"})
+    refused = admin.post(where, {"amount": "4", "memo": "Again", "movement": movement_of(admin, where)})
     assert "budget does not cover" in refused.content.decode()
     assert LedgerEntry.objects.filter(account="teacher").count() == 1
     campaign.refresh_from_db()
@@ -103,8 +144,15 @@ def test_a_withdrawal_is_shown_before_it_is_done(
     admin: Client, campaign: Campaign, teacher: Teacher, answered: Label
 ) -> None:
     where = reverse("teacher_withdraw", args=[campaign.code, teacher.code])
-    effect = admin.get(where).context["effect"]
+    entry = {"campaign": campaign, "teacher": teacher, "account": "teacher"}
+    LedgerEntry.objects.create(movement=uuid4(), amount=3, currency="USD", **entry)
+    page = admin.get(where)
+    effect = page.context["effect"]
     assert (effect.labels, effect.live_offers) == (1, 2)
+    assert effect.owed == {"EUR": answered.cost, "USD": 3}
+    assert (
+        "<dd>0.10 EUR, 3.00 USD</dd>" in page.content.decode() or "<dd>3.00 USD, 0.10 EUR</dd>" in page.content.decode()
+    )
     admin.post(where)  # no way was chosen
     teacher.refresh_from_db()
     assert teacher.withdrawn_at is None
