@@ -38,7 +38,7 @@ from annotation.prepared import PreparedSelect, Slot
 from annotation.rendering import Sides, render_sides
 from annotation.services.enrolments import enrol
 from annotation.services.offers import claim_offer, skip_offer
-from annotation.services.terms import reason_to_rest, record_presence, unread_terms
+from annotation.services.terms import reason_to_rest, record_presence, today, unread_terms
 from annotation.shortcuts import SHORTCUTS, keys_of
 from annotation.tasks import ask_for_replan
 from annotation.views.breaks import break_after, remember_work, working_since
@@ -65,6 +65,12 @@ class Desk:
     @property
     def must_read(self) -> bool:
         return self.guidelines is not None and self.enrolment.read_version_id != self.guidelines.pk
+
+    @property
+    def answered_today(self) -> int:
+        """The enrolment's count stays as it was on the last day of work until the first answer of another day."""
+        day = self.enrolment.day
+        return self.enrolment.day_count if day is not None and day >= today(self.teacher) else 0
 
 
 DeskView = Callable[..., HttpResponse]

@@ -69,6 +69,16 @@ def answer(client: Client, campaign: Campaign, offer: Offer, given: str = "first
     return client.post(url("desk_answer", campaign), {"offer": offer.code, "answer": given, **more}, **HTMX)
 
 
+def test_what_was_answered_on_another_day_is_not_of_today(
+    desk: Client, campaign: Campaign, enrolment: Enrolment
+) -> None:
+    day = timezone.now().date()
+    for counted, shown in ((day, 7), (day - timedelta(days=1), 0), (None, 0)):
+        Enrolment.objects.update(day=counted, day_count=7)
+        assert f"<b>{shown}</b> today" in desk.get(url("desk", campaign)).content.decode()
+    assert "<b>1</b> today" in answer(desk, campaign, held(campaign)).content.decode()
+
+
 # Seeing ---------------------------------------------------------------------------------------------------------------
 
 
