@@ -8,7 +8,7 @@ from django.urls import reverse
 from playwright.sync_api import Page, expect
 
 from activelearning.models import WithdrawalEffect
-from activelearning.pipeline import weigh_withdrawal
+from activelearning.pipeline import refit, weigh_withdrawal
 from annotation.models import Campaign, Comparison, Enrolment, Teacher, User
 from tests.browser.conftest import Visitor
 from tests.conftest import add_conversations
@@ -54,6 +54,22 @@ def test_an_admin_sees_what_a_withdrawal_costs_before_it(
     page.set_viewport_size({"width": 360, "height": 740})
     assert fits(page)
     picture(page, "narrow", full_page=True)
+
+
+def test_what_is_typed_outlasts_the_pages_news(visit: Callable[..., Visitor], answered: Campaign, alice: User) -> None:
+    """The figures above the question and the curves below it come anew every few seconds."""
+    refit(answered.pk)
+    page = visit(alice).page
+    page.goto(reverse("progress", args=[answered.code]))
+    page.fill("input[name=following]", "25")
+    Campaign.objects.filter(pk=answered.pk).update(label_target=4321)
+    expect(page.locator("#progress")).to_contain_text("4,321")
+    assert page.input_value("input[name=following]") == "25"
+    assert page.evaluate("document.activeElement.name") == "following"
+    assert page.locator("#curves").count() == 1
+    page.keyboard.press("Enter")
+    page.wait_for_url("**following=25**")
+    expect(page.locator("input[name=following]")).to_have_value("25")
 
 
 def test_a_run_says_what_it_does_and_where_pessimism_is_silent(
