@@ -65,9 +65,14 @@ def read_addresses(text: str) -> tuple[list[str], list[tuple[int, str]]]:
     """E-mail addresses of a CSV: its column `email` where it has one, else the first. And the lines that hold none.
 
     Returns the addresses, each once, and (line, what stood there) for the rest. Raises Refusal for too long a list,
-    so that nobody is left out in silence.
+    so that nobody is left out in silence, and for what is no CSV.
     """
-    rows = list(csv.reader(io.StringIO(text.lstrip("\ufeff"))))
+    try:
+        rows = list(csv.reader(io.StringIO(text.lstrip("\ufeff"), newline=None)))  # whichever way its lines end
+    except csv.Error as error:
+        raise Refusal(
+            _("This list cannot be read, and nobody was invited. Look for a quotation mark that is never closed.")
+        ) from error
     if len(rows) > MOST_ADDRESSES + 1:
         raise Refusal(
             _("This list is too long, and nobody was invited: at most %(count)d lines at once. Divide it.")

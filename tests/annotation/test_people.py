@@ -127,6 +127,12 @@ class TestInvitations:
         assert read_addresses(text) == (["bob@example.org"], [(3, "not an address"), (6, "")])
         assert read_addresses("a@example.org\nb@example.org") == (["a@example.org", "b@example.org"], [])
 
+    def test_a_list_is_read_whichever_way_its_lines_end(self) -> None:
+        for end in ("\r", "\r\n", "\n"):
+            assert read_addresses(f"email{end}a@example.org{end}b@example.org")[0] == ["a@example.org", "b@example.org"]
+        with pytest.raises(Refusal, match="never closed"):
+            read_addresses('"' + "a@example.org\n" * 9_999)
+
     def test_a_list_that_is_too_long_is_refused_and_not_cut(self) -> None:
         lines = [f"t{place}@example.org" for place in range(10_000)]
         assert len(read_addresses("\n".join(["email", *lines]))[0]) == 10_000
