@@ -34,6 +34,8 @@ from training.datasets.arrays import (
 from training.datasets.exports import rationalities_of, rationality_of
 from training.datasets.frozen import read_lines
 from training.models import LabelSet, Run
+from training.pipeline.forgetting import SEEN, count_withdrawn, is_outdated, start_over
+from training.pipeline.supervision import log_path
 from training.services.runs import deficiency, encoder_named
 
 EMBED_PATIENCE = 1800.0  # seconds to wait for another process that computes the features
@@ -61,13 +63,19 @@ class Fit:
 def prepare(run: Run, *, label_set: LabelSet, folder: Path) -> TrainingData:
     """The run's data, made once and kept in its folder: a resumed run trains on the very same arrays.
 
+    Unless labels were withdrawn since: then what came of the old ones goes, and it begins anew on those that remain.
+
     raises  CannotTrain, BrokenLabelSet
     """
     kept = folder / "data"
+    if kept.exists() and is_outdated(kept, label_set=label_set):
+        start_over(folder, but=log_path(run))
     if not kept.exists():
         partial = folder / "data.partial"
         shutil.rmtree(partial, ignore_errors=True)
+        seen = count_withdrawn(label_set)  # before the lines are read: who withdraws meanwhile counts as not yet seen
         build(run, label_set=label_set).save(partial)
+        (partial / SEEN).write_text(str(seen))
         partial.rename(kept)
     return TrainingData.load(kept)
 

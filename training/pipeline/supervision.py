@@ -16,7 +16,8 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 from django.utils import timezone
 
-from training.models import Work
+from training.models import Run, Work
+from training.pipeline.forgetting import forget_stopped
 from training.services import work as services
 from training.services.work import KINDS
 
@@ -58,7 +59,7 @@ def supervise(kind: str, pk: int) -> None:
         while _is_mine(work, holder):
             if work.attempts > services.ATTEMPTS:
                 services.finish(work, holder=holder, state=Work.State.FAILED, reason=_why_given_up(status))
-                return
+                continue
             with _child(kind, work, holder) as child:
                 _follow(child, work, holder)
                 status = child.returncode
@@ -71,6 +72,8 @@ def supervise(kind: str, pk: int) -> None:
     except BaseException:
         services.release(work, holder=holder)
         raise
+    if isinstance(work, Run):
+        forget_stopped(work)
 
 
 def log_path(work: Work) -> Path:

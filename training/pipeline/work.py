@@ -19,9 +19,10 @@ from training.algorithms.config import TrainingConfig
 from training.algorithms.policy import Cancelled, OutOfMemory, TimeLimitReached
 from training.algorithms.run import PolicyResult
 from training.datasets.frozen import BrokenLabelSet, freeze
-from training.models import Generation, Policy, Run, Work
+from training.models import Generation, LabelSet, Policy, Run, Work
 from training.pipeline import preparation
 from training.pipeline.contrast import contrast
+from training.pipeline.forgetting import has_withdrawn_texts, is_outdated
 from training.pipeline.generation import answer_prompts, folder_of
 from training.pipeline.launch import LaunchFailed, NotShardable, train_here
 from training.pipeline.progress import LostHold, Progress
@@ -70,6 +71,8 @@ def perform(kind: str, *, code: uuid.UUID, holder: uuid.UUID, should_stop: Calla
 
 def train_run(run: Run, *, holder: uuid.UUID, should_stop: Callable[[], bool]) -> None:
     """Freeze, fit, train, evaluate, save. Called again after a death it goes on where the last one was."""
+    if has_withdrawn_texts(run):
+        _forget_progress(run, holder=holder)
     progress = Progress(run, holder=holder)
     folder = Path(settings.MEDIA_ROOT) / run.folder
     if run.label_set is None:
@@ -94,6 +97,14 @@ def train_run(run: Run, *, holder: uuid.UUID, should_stop: Callable[[], bool]) -
         shutil.rmtree(folder / scrap, ignore_errors=True)
 
 
+def _forget_progress(run: Run, *, holder: uuid.UUID) -> None:
+    """The run is about to begin anew: steps and metrics of what it had are none of the new data's."""
+    if not services.beat(run, holder=holder, step=0, attempts=1):
+        raise LostHold
+    run.metrics.all().delete()
+    run.step = 0
+
+
 def config_of(run: Run, *, encoder: str) -> TrainingConfig:
     """The run's settings, with the encoder of its data; a run with a parent starts from the parent's weights.
 
@@ -110,9 +121,14 @@ def config_of(run: Run, *, encoder: str) -> TrainingConfig:
 
 @transaction.atomic
 def store_policy(run: Run, result: PolicyResult, *, name: str, both: dict[str, Any], holder: uuid.UUID) -> Policy:
-    """The policy's row, and the run done, in one transaction; the sealed folder lies in the storage under its name."""
+    """The policy's row, and the run done, in one transaction; the sealed folder lies in the storage under its name.
+
+    It is flagged where somebody withdrew since the data were read. The label set's row is locked meanwhile: an eraser
+    that claims it later finds the policy to flag, and who withdrew before an earlier claim is seen here.
+    """
     if not services.finish(run, holder=holder, state=Work.State.DONE):
         raise LostHold
+    label_set = LabelSet.objects.select_for_update().get(runs=run)
     manifest = read_manifest(result.folder)
     policy, _ = Policy.objects.update_or_create(
         run=run,
@@ -124,7 +140,7 @@ def store_policy(run: Run, result: PolicyResult, *, name: str, both: dict[str, A
             "certificate": manifest["certificate"] or {},
             "evaluation": {**result.figures, "contrast": both},
             "samples": result.samples,
-            "is_flagged": bool(run.label_set and run.label_set.tombstones),
+            "is_flagged": is_outdated(result.folder.parent / "data", label_set=label_set),
         },
     )
     return policy
