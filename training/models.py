@@ -32,6 +32,10 @@ class LabelSet(models.Model):
     """Ids of labels that their teachers withdrew after the freeze: erased from the file."""
     withdrawn_seen = models.PositiveIntegerField(default=0)
     """Labels of teachers who withdrew, when the file was last brought in step with them."""
+    erasing_since = models.DateTimeField(null=True, blank=True)
+    """When a worker last began to bring the file in step; empty once it has."""
+    erasing_error = models.TextField(blank=True)
+    """Why it could not, when it was last tried."""
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 

@@ -1,6 +1,6 @@
 """Work by message: a row's id in, nothing out; the beat asks again for what is lost, and doubled work does nothing."""
 
-from celery import shared_task
+from celery import Task, shared_task
 from django.core.cache import cache
 
 from annotation.tasks import send_quietly
@@ -47,25 +47,41 @@ def freeze_labels(request_id: int) -> None:
     freeze_requested(request_id)
 
 
+@shared_task(name="training.erase", soft_time_limit=1800, time_limit=1830)
+def erase(label_set_id: int) -> None:
+    """Erase withdrawn labels from what was frozen, and go on with the next label set."""
+    from training.pipeline.erasing import erase_from
+
+    erase_from(label_set_id)
+    _send_next_erasing()
+
+
 @shared_task(name="training.reconcile", soft_time_limit=60, time_limit=90)
 def reconcile() -> None:
     """What is owed: what waits or lost its worker, rules whose time has come, withdrawn labels to erase."""
-    from training.pipeline.reconciling import settle
     from training.services.freezing import free_freezes
-
-    settle()
-    for kind, pk in _due():
-        if cache.add(f"training:{kind}:{pk}", 1, timeout=AGAIN):
-            run.apply_async((kind, pk), expires=AGAIN)
-    for pk in RewardQuestion.objects.filter(state=RewardQuestion.State.WAITING).values_list("id", flat=True)[:20]:
-        if cache.add(f"training:question:{pk}", 1, timeout=AGAIN):
-            answer.apply_async((pk,), expires=AGAIN)
-    for pk in free_freezes().values_list("id", flat=True)[:20]:
-        if cache.add(f"training:freeze:{pk}", 1, timeout=AGAIN):
-            freeze_labels.apply_async((pk,), expires=AGAIN)
-
-
-def _due() -> list[tuple[str, int]]:
+    from training.services.rules import start_due_runs
     from training.services.work import work_to_do
 
-    return list(work_to_do())
+    for kind, pk in work_to_do():
+        _send_once(run, kind, pk)
+    for pk in RewardQuestion.objects.filter(state=RewardQuestion.State.WAITING).values_list("id", flat=True)[:20]:
+        _send_once(answer, pk)
+    for pk in free_freezes().values_list("id", flat=True)[:20]:
+        _send_once(freeze_labels, pk)
+    for started in start_due_runs():
+        _send_once(run, "run", started.pk)
+    _send_next_erasing()
+
+
+def _send_next_erasing() -> None:
+    from training.pipeline.erasing import next_to_erase
+
+    pk = next_to_erase()
+    if pk is not None:
+        _send_once(erase, pk)
+
+
+def _send_once(task: Task, *arguments: str | int) -> None:
+    if cache.add(":".join(map(str, (task.name, *arguments))), 1, timeout=AGAIN):
+        task.apply_async(arguments, expires=AGAIN)

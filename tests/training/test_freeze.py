@@ -13,11 +13,11 @@ from annotation.services.people import ANONYMISE, withdraw_teacher
 from tests.conftest import add_conversations
 from tests.training.conftest import answer
 from training.datasets import frozen
+from training.datasets.erasing import erase_withdrawn
 from training.datasets.frozen import (
     BrokenLabelSet,
     Line,
     canonical,
-    erase_withdrawn,
     freeze,
     line_of,
     lines_of,
@@ -25,7 +25,7 @@ from training.datasets.frozen import (
     read_lines,
 )
 from training.models import LabelSet
-from training.pipeline.reconciling import erase_everywhere
+from training.pipeline.erasing import erase_from
 
 
 def test_the_same_labels_freeze_to_the_same_row(labelled: Campaign) -> None:
@@ -158,7 +158,7 @@ def test_the_old_pseudonym_leaves_frozen_lines_with_its_teacher(labelled: Campai
     withdraw_teacher(teacher=teacher, how=ANONYMISE, user=None)
     assert b"teacher-bob" not in gzip.decompress(b"".join(pack_left(label_set)))
     for _again in range(2):
-        assert erase_everywhere() == 0
+        erase_from(label_set.pk)
     label_set.refresh_from_db()
     with label_set.file.open("rb") as packed:
         assert b"teacher-bob" not in gzip.decompress(packed.read())

@@ -543,30 +543,6 @@ def test_the_lineage_counts_what_people_said_of_a_policys_responses(
     assert Label.objects.filter(comparison=new).get().outcome == 0.0
 
 
-def test_a_withdrawal_is_erased_from_label_sets_and_flags_the_policy(rosa_signed_in: Client, policy: Policy) -> None:
-    from training.tasks import reconcile
-
-    Label.objects.filter(pk=Label.objects.order_by("id")[0].pk).update(state=Label.State.WITHDRAWN)
-    reconcile()
-    policy.refresh_from_db()
-    assert policy.is_flagged
-    assert len(policy.run.label_set.tombstones) == 1
-    page = rosa_signed_in.get(reverse("policy", args=[policy.campaign.code, policy.code])).content.decode()
-    assert "has withdrawn since" in page
-
-
-def test_a_withdrawal_takes_what_a_stopped_run_had_prepared(labelled: Campaign, settings: Any) -> None:
-    from training.tasks import reconcile
-
-    run = start_run(campaign=labelled, config=TrainingConfig(method="dpo"), is_forced=True, label_set=freeze(labelled))
-    Run.objects.filter(pk=run.pk).update(state=Work.State.FAILED)
-    prepared = Path(settings.MEDIA_ROOT) / run.folder / "data"
-    prepared.mkdir(parents=True)
-    Label.objects.filter(pk=Label.objects.order_by("id")[0].pk).update(state=Label.State.WITHDRAWN)
-    reconcile()
-    assert not prepared.exists()
-
-
 def test_the_beat_sends_what_waits_again(labelled: Campaign, sent_tasks: list[Any]) -> None:
     from django.core.cache import cache
 

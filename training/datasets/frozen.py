@@ -108,7 +108,7 @@ def freeze(campaign: Campaign, *, user: User | None = None) -> LabelSet:
     # Before the lines are read: what is withdrawn while they are read counts as not yet seen, and is erased.
     gone = list(left_labels(campaign).values_list("id", flat=True))
     with tempfile.TemporaryFile() as draft:
-        with _packed(draft) as packed:
+        with packed_into(draft) as packed:
             for line in lines_of(campaign):
                 written = canonical(line)
                 digest.update(hashlib.sha256(written).digest())
@@ -118,8 +118,7 @@ def freeze(campaign: Campaign, *, user: User | None = None) -> LabelSet:
         found = LabelSet.objects.filter(campaign=campaign, digest=digest.hexdigest()).first()
         if found is not None:
             return found
-        draft.seek(0)
-        name = default_storage.save(f"label_sets/{campaign.code}/{digest.hexdigest()}.jsonl.gz", File(draft))
+        name = keep_file(draft, campaign=campaign, digest=digest.hexdigest())
     try:
         with transaction.atomic():
             return LabelSet.objects.create(
@@ -135,6 +134,12 @@ def freeze(campaign: Campaign, *, user: User | None = None) -> LabelSet:
     except IntegrityError:  # somebody froze the same labels a moment ago
         default_storage.delete(name)
         return LabelSet.objects.get(campaign=campaign, digest=digest.hexdigest())
+
+
+def keep_file(draft: IO[bytes], *, campaign: Campaign, digest: str) -> str:
+    """The name under which the storage keeps the file; another one where a file of the set is there already."""
+    draft.seek(0)
+    return default_storage.save(f"label_sets/{campaign.code}/{digest}.jsonl.gz", File(draft))
 
 
 def read_lines(label_set: LabelSet, *, with_erased: bool = False) -> Iterator[Line]:
@@ -214,36 +219,6 @@ def pack_left(label_set: LabelSet) -> Iterator[bytes]:
     yield packer.flush()
 
 
-def _count_left(label_set: LabelSet) -> int:
-    return left_labels(label_set.campaign).filter(id__lte=label_set.last_label).count()
-
-
-def is_left_behind(label_set: LabelSet) -> bool:
-    """Whether somebody withdrew since the file was last brought in step."""
-    return _count_left(label_set) != label_set.withdrawn_seen
-
-
-def erase_withdrawn(label_set: LabelSet) -> int:
-    """Bring the file in step with the withdrawals since the freeze. Returns how many labels were erased from it."""
-    seen = _count_left(label_set)
-    if seen == label_set.withdrawn_seen:
-        return 0
-    before, erased = len(label_set.tombstones), set(label_set.tombstones)
-    old = str(label_set.file.name)
-    with tempfile.TemporaryFile() as draft:
-        with _packed(draft) as packed:
-            for line in left_lines(label_set):
-                if "erased" in line:
-                    erased.add(line["id"])
-                packed.write(canonical(line))
-        draft.seek(0)
-        label_set.file.name = default_storage.save(old, File(draft))
-    label_set.tombstones, label_set.withdrawn_seen = sorted(erased), seen
-    label_set.save(update_fields=["file", "tombstones", "withdrawn_seen"])
-    default_storage.delete(old)
-    return len(erased) - before
-
-
 class _Tally:
     """Counts of a label set, kept while its lines pass."""
 
@@ -264,7 +239,7 @@ class _Tally:
 
 
 @contextmanager
-def _packed(draft: IO[bytes]) -> Iterator[gzip.GzipFile]:
+def packed_into(draft: IO[bytes]) -> Iterator[gzip.GzipFile]:
     """A gzip stream into an open file; no time and no name in its head, so that the same lines give the same bytes."""
     with gzip.GzipFile(filename="", mode="wb", fileobj=draft, mtime=0, compresslevel=6) as packed:
         yield packed

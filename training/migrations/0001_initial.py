@@ -28,6 +28,8 @@ class Migration(migrations.Migration):
                 ('summary', models.JSONField(blank=True, default=dict)),
                 ('tombstones', models.JSONField(blank=True, default=list)),
                 ('withdrawn_seen', models.PositiveIntegerField(default=0)),
+                ('erasing_since', models.DateTimeField(blank=True, null=True)),
+                ('erasing_error', models.TextField(blank=True)),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('campaign', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='label_sets', to='annotation.campaign')),
                 ('created_by', models.ForeignKey(null=True, on_delete=django.db.models.deletion.SET_NULL, related_name='+', to=settings.AUTH_USER_MODEL)),
