@@ -154,8 +154,12 @@ def test_a_broken_label_set_says_why_and_holds_up_no_other(
     assert sent_tasks == [("training.erase", (newer.pk,))]
 
 
-def test_two_that_erase_at_once_leave_one_file(label_set: LabelSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    gone = withdraw()
+@pytest.mark.parametrize("times", [1, 2])
+def test_two_that_erase_at_once_leave_one_file(
+    label_set: LabelSet, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    """Erased twice meanwhile, the row has its first file's name again, and is another file all the same."""
+    gone = [withdraw()]
     other = LabelSet.objects.get(pk=label_set.pk)
 
     def while_another_erases(row: LabelSet) -> Iterator[Line]:
@@ -163,14 +167,17 @@ def test_two_that_erase_at_once_leave_one_file(label_set: LabelSet, monkeypatch:
         with monkeypatch.context() as patch:
             patch.setattr(files, "left_lines", left_lines)
             assert erase_withdrawn(other) == 1
+            if times == 2:
+                gone.append(withdraw())
+                assert erase_withdrawn(other) == 1
         yield from lines
 
     monkeypatch.setattr(files, "left_lines", while_another_erases)
     assert erase_withdrawn(label_set) == 0
     row = LabelSet.objects.get()
-    assert (row.tombstones, row.file.name) == ([gone.pk], other.file.name)
+    assert (row.tombstones, row.file.name) == ([one.pk for one in gone], other.file.name)
     assert files_of(row) == [Path(row.file.path).name]
-    assert len(list(read_lines(row))) == 119
+    assert len(list(read_lines(row))) == 120 - times
 
 
 def test_the_files_name_grows_with_no_withdrawal(label_set: LabelSet) -> None:

@@ -17,7 +17,7 @@ def erase_withdrawn(label_set: LabelSet) -> int:
     """Bring the file in step with the withdrawals since the freeze. Returns how many labels were erased from it.
 
     Minutes for hundreds of thousands of labels. The row goes from the old file to the new one by conditional UPDATE: of
-    two at once one gives way, and takes its own file along.
+    two at once one gives way, and takes its own file along. A name may come again, the count of who left does not.
     raises  BrokenLabelSet
     """
     seen = _count_left(label_set)  # before the lines are read: who withdraws meanwhile counts as not yet seen
@@ -33,7 +33,7 @@ def erase_withdrawn(label_set: LabelSet) -> int:
         new = keep_file(draft, campaign=label_set.campaign, digest=label_set.digest)
     is_taken = False
     try:
-        rows = LabelSet.objects.filter(pk=label_set.pk, file=old)
+        rows = LabelSet.objects.filter(pk=label_set.pk, file=old, withdrawn_seen=label_set.withdrawn_seen)
         is_taken = bool(rows.update(file=new, tombstones=sorted(erased), withdrawn_seen=seen))
     finally:
         default_storage.delete(old if is_taken else new)
