@@ -44,6 +44,7 @@ def claim_offer(*, campaign: Campaign, teacher: Teacher, enrolment: Enrolment | 
         advance_enrolment(campaign=campaign, enrolment=enrolment)
     if enrolment is not None and enrolment.is_shut:
         return None
+    is_learning = enrolment is not None and enrolment.is_learning
     for _attempt in range(CLAIM_TRIES):
         head = _head(campaign, teacher, enrolment)
         if head is None:
@@ -55,7 +56,7 @@ def claim_offer(*, campaign: Campaign, teacher: Teacher, enrolment: Enrolment | 
             return None  # what is queued or held stays; `terms.unread_terms` says what is to be read first
         if head.state == Offer.State.HELD and head.held_until is not None and head.held_until > timezone.now():
             return head
-        if not has_room(head.membership, teacher=teacher) and head.state == Offer.State.QUEUED:
+        if head.state == Offer.State.QUEUED and not is_learning and not has_room(head.membership, teacher=teacher):
             # Others may be asked all of it, and what follows may be under another pool's terms.
             withdraw_offers(offers=Offer.objects.filter(campaign=campaign, membership=head.membership_id))
             continue

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from annotation.models import Campaign, Comparison, Enrolment, GuidelineVersion, Offer, Teacher
+from annotation.models import Campaign, Comparison, Enrolment, GuidelineVersion, Membership, Offer, Teacher
 from annotation.services.enrolments import enrol, qualification_score, read_guidelines
 from annotation.services.labels import record_label, undo_label
 from annotation.services.offers import claim_offer, peek_offer, skip_offer
@@ -55,6 +55,20 @@ def test_the_tutorial_comes_first_and_is_neither_paid_nor_taken_back(
         assert undo_label(campaign=campaign, teacher=teacher) is None
     assert claim_offer(campaign=campaign, teacher=teacher) is None
     assert Enrolment.objects.get().stage == Enrolment.Stage.WORKING
+
+
+def test_a_lesson_waits_for_a_day_with_room(
+    campaign: Campaign, teacher: Teacher, enrolment: Enrolment, guidelines: GuidelineVersion
+) -> None:
+    add_conversations(campaign, 1)
+    Comparison.objects.update(is_tutorial=True, gold_outcome=1)
+    read_guidelines(enrolment=enrolment, version=guidelines)
+    Membership.objects.update(capacity=0)
+    for _look in range(3):
+        assert claim_offer(campaign=campaign, teacher=teacher) is None
+    assert list(Offer.objects.values_list("state", flat=True)) == ["queued"]
+    Membership.objects.update(capacity=None)
+    assert claim_offer(campaign=campaign, teacher=teacher) is not None
 
 
 @pytest.mark.parametrize(("wrong", "stage"), [(1, Enrolment.Stage.WORKING), (2, Enrolment.Stage.FAILED)])
