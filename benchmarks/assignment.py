@@ -25,7 +25,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from tests.servers import PostgresServer
+from tests.servers import PATIENCE, PostgresServer
 
 RECORD = struct.Struct("<BBdqq")
 """What a process writes after a request: kind, choice, seconds, offer, label."""
@@ -65,7 +65,9 @@ def main() -> None:
             limit=limit,
             seed=options.seed,
         )
-        report(campaign_id, journals, seconds=time.monotonic() - begun, kills=kills, processes=options.processes)
+        seconds = time.monotonic() - begun
+        await_the_killed()
+        report(campaign_id, journals, seconds=seconds, kills=kills, processes=options.processes)
     finally:
         server.stop()
         shutil.rmtree(folder, ignore_errors=True)
@@ -335,6 +337,25 @@ def bring_money(campaign_id: int, draw: random.Random, out: int) -> None:
 
 
 # The judgement --------------------------------------------------------------------------------------------------------
+
+
+def await_the_killed() -> None:
+    """Who was killed in a COMMIT leaves a server process that commits all the same: the rows are read after the last.
+
+    Raises RuntimeError where one stays for longer than any statement takes.
+    """
+    from django.db import connection
+
+    others = """SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+        AND backend_type = 'client backend' AND pid <> pg_backend_pid()"""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        with connection.cursor() as cursor:
+            cursor.execute(others)
+            if cursor.fetchone()[0] == 0:
+                return
+        time.sleep(0.05)
+    raise RuntimeError("Somebody is still connected to the database.")
 
 
 def report(campaign_id: int, journals: Path, *, seconds: float, kills: dict[str, int], processes: int) -> None:
