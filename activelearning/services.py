@@ -9,6 +9,7 @@ from django.utils import timezone
 
 from activelearning.models import EmbeddingProgress, Estimate, Plan, PlanLease, Projection, WithdrawalEffect
 from annotation.models import Campaign, Comparison, Label, Offer, Teacher
+from annotation.services.claims import in_no_hands
 from annotation.services.terms import labels_left, present_members
 
 LEASE = timedelta(seconds=15)
@@ -190,7 +191,7 @@ def settle_effect(effect: WithdrawalEffect, **found: Any) -> None:
 
 def free_effects() -> QuerySet[WithdrawalEffect]:
     """What waits and is in no living worker's hands."""
-    is_free = Q(begun_at__isnull=True) | Q(begun_at__lt=timezone.now() - LONGEST_WEIGHING)
+    is_free = in_no_hands("begun_at", longest=LONGEST_WEIGHING)
     return WithdrawalEffect.objects.filter(is_free, state=WithdrawalEffect.State.WAITING)
 
 

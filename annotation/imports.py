@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import uuid
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 from urllib.parse import parse_qsl, urlencode
 
 from django.core.files import File
@@ -177,12 +178,19 @@ def import_conversations(*, job: ImportJob, rows: Iterable[Row | BadRow]) -> Non
 
 def pass_over(parsed: Iterator[Parsed], *, job: ImportJob) -> None:
     """Read on to where the import was broken off. A million rows take minutes, in which the job must not look dead."""
-    left = job.rows_read
-    while left:
-        left -= sum(1 for _row in islice(parsed, min(left, SIGN_OF_LIFE))) or left
-        mine = ImportJob.objects.filter(pk=job.pk, state=ImportJob.State.RUNNING, rows_read=job.rows_read)
-        if not mine.update(heartbeat=timezone.now()):
-            raise ImportTaken(f"Import {job.pk} was carried on by another worker.")
+    for start in range(0, job.rows_read, SIGN_OF_LIFE):
+        deque(islice(parsed, min(SIGN_OF_LIFE, job.rows_read - start)), maxlen=0)
+        touch(job)
+
+
+def touch(job: ImportJob, **changes: Any) -> None:
+    """A sign of life, and what has changed, by condition: a second worker on the same job stops here.
+
+    raises ImportTaken.
+    """
+    mine = ImportJob.objects.filter(pk=job.pk, state=ImportJob.State.RUNNING, rows_read=job.rows_read)
+    if not mine.update(heartbeat=timezone.now(), **changes):
+        raise ImportTaken(f"Import {job.pk} was carried on by another worker.")
 
 
 class Chunk:
@@ -208,13 +216,8 @@ def next_chunk(parsed: Iterator[Parsed]) -> Chunk:
 
 @transaction.atomic
 def import_chunk(job: ImportJob, chunk: list[Parsed]) -> None:
-    """One transaction. The job's row is touched first and by condition: a second worker on the same job stops here.
-    The campaign's row, which every label needs too, comes last."""
-    touched = ImportJob.objects.filter(pk=job.pk, state=ImportJob.State.RUNNING, rows_read=job.rows_read).update(
-        rows_read=job.rows_read + len(chunk), heartbeat=timezone.now(), attempts=0
-    )
-    if not touched:
-        raise ImportTaken(f"Import {job.pk} was carried on by another worker.")
+    """One transaction. The job's row is touched first; the campaign's, which every label needs too, comes last."""
+    touch(job, rows_read=job.rows_read + len(chunk), attempts=0)
     add_in_order(job.campaign_id)
     conversations = [item for item in chunk if isinstance(item, ParsedConversation)]
     votes = [item for item in chunk if isinstance(item, ParsedVote)]

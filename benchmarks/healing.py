@@ -14,10 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from tests.flows.embedded import platform
-from tests.flows.killing import VICTIMS, Healed, kill
+from tests.flows.killing import FEATURES, VICTIMS, Healed, kill
 from tests.servers import free_port
-
-FEATURES = "SELECT count(*) FROM activelearning_projection"
 
 
 def main() -> None:

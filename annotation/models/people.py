@@ -14,6 +14,14 @@ from django.utils import timezone
 from django.utils.translation import gettext_lazy as _
 
 
+def counted_on(row: "Membership | Enrolment", day: date) -> int:
+    """Labels that the row counts on that day: none where it speaks of an earlier one.
+
+    It may speak of a later one: whoever went west is a day behind it, and the day is not counted anew.
+    """
+    return row.day_count if row.day is not None and row.day >= day else 0
+
+
 class User(AbstractUser):
     """Somebody who signs in. Whether they teach, administer or research is said by Teacher and Role rows."""
 
@@ -177,9 +185,7 @@ class Enrolment(models.Model):
 
     def count_label(self, price: Decimal, *, day: date) -> None:
         """Keep this copy in step with the row, which the service counts on by itself."""
-        is_that_day = self.day is not None and self.day >= day
-        self.day_count = self.day_count + 1 if is_that_day else 1
-        self.day = self.day if is_that_day else day
+        self.day_count, self.day = counted_on(self, day) + 1, max(day, self.day or day)
         self.label_count, self.earned = self.label_count + 1, self.earned + price
 
     @property

@@ -229,8 +229,8 @@ def set_priority(
             setattr(comparison, name, value)
         starts[head_start(comparison, now=now)].append(comparison.pk)
     waiting = Offer.objects.filter(state=Offer.State.QUEUED, rank__gt=BEFORE_ALL)
-    waiting, rows = waiting.filter(comparison__in=chosen), Comparison.objects.filter(pk__in=[one.pk for one in chosen])
-    _lock(waiting)
+    rows = Comparison.objects.filter(pk__in=[one.pk for one in chosen])
+    _lock(waiting.filter(comparison__in=chosen))
     for start, ids in starts.items():
         waiting.filter(comparison__in=ids).update(rank=rank_at(start))
     _lock(rows)

@@ -190,9 +190,9 @@ def ask_model_teacher(teacher_id: int) -> int:
 
 def stop_model_teacher(teacher: Teacher, *, reason: str) -> None:
     """Who cannot be asked any more, as where the deployment dropped a key, holds nothing back: the staff is told."""
-    pools = list(Pool.objects.filter(memberships__teacher=teacher, memberships__status=Membership.Status.ACTIVE))
-    suspend_members(memberships=teacher.memberships.filter(pool__in=pools), user=None, reason=reason)
-    for campaign in Campaign.objects.filter(pools__in=pools, state=Campaign.State.OPEN).distinct():
+    members = list(teacher.memberships.filter(status=Membership.Status.ACTIVE))
+    suspend_members(memberships=members, user=None, reason=reason)
+    for campaign in Campaign.objects.filter(pools__memberships__in=members, state=Campaign.State.OPEN).distinct():
         post_notice(
             campaign=campaign,
             kind="model_stopped",

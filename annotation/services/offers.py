@@ -21,7 +21,7 @@ from annotation.prepared import PreparedSelect, PreparedUpdate, Slot
 from annotation.services import budget
 from annotation.services.enrolments import advance_enrolment, next_lesson, wants_gold
 from annotation.services.refusals import LessonNotSkipped, OfferNotHeld
-from annotation.services.terms import has_consented, has_room, labels_left
+from annotation.services.terms import has_consented, labels_left
 
 CLAIM_TRIES = 5
 BATCH = 500
@@ -56,11 +56,12 @@ def claim_offer(*, campaign: Campaign, teacher: Teacher, enrolment: Enrolment | 
             return None  # what is queued or held stays; `terms.unread_terms` says what is to be read first
         if head.state == Offer.State.HELD and head.held_until is not None and head.held_until > timezone.now():
             return head
-        if head.state == Offer.State.QUEUED and not is_learning and not has_room(head.membership, teacher=teacher):
+        left = None if head.membership is None else labels_left(head.membership, teacher=teacher)
+        if left == 0 and head.state == Offer.State.QUEUED and not is_learning:
             # Others may be asked all of it, and what follows may be under another pool's terms.
             withdraw_offers(offers=Offer.objects.filter(campaign=campaign, membership=head.membership_id))
             continue
-        if not _fits(head, teacher):
+        if left is not None and _begun_beside(head) >= left:
             return None
         if _hold(head, lease=campaign.lease_seconds):
             return head
@@ -82,13 +83,10 @@ def peek_offer(*, campaign: Campaign, teacher: Teacher, enrolment: Enrolment) ->
     return waiting.order_by("rank", "pk").first()
 
 
-def _fits(head: Offer, teacher: Teacher) -> bool:
-    """Whether the terms leave a label beside those that the teacher is at in other campaigns, under the same terms."""
-    left = None if head.membership is None else labels_left(head.membership, teacher=teacher)
-    if not left:
-        return left is None
+def _begun_beside(head: Offer) -> int:
+    """What the teacher is at in other campaigns, under the same terms."""
     begun = Offer.objects.filter(membership=head.membership_id, state=Offer.State.HELD, held_until__gt=timezone.now())
-    return begun.exclude(pk=head.pk).count() < left
+    return begun.exclude(pk=head.pk).count()
 
 
 def _head(campaign: Campaign, teacher: Teacher, enrolment: Enrolment | None) -> Offer | None:

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from annotation.languages import codes_of
 from annotation.models import Campaign, Enrolment, Membership, Teacher
+from annotation.models.people import counted_on
 from annotation.zones import zone_named
 
 PRESENCE = timedelta(minutes=3)
@@ -31,8 +32,7 @@ def labels_left(membership: Membership, *, teacher: Teacher) -> int | None:
     """Labels that the daily limit and the capacity leave; None where neither is set."""
     rooms = []
     if membership.pool.daily_limit is not None:
-        given = membership.day_count if membership.day is not None and membership.day >= today(teacher) else 0
-        rooms.append(membership.pool.daily_limit - given)
+        rooms.append(membership.pool.daily_limit - counted_on(membership, today(teacher)))
     if membership.capacity is not None:
         rooms.append(membership.capacity - membership.label_count)
     return max(0, min(rooms)) if rooms else None

@@ -34,6 +34,7 @@ from annotation.models import (
     Teacher,
     User,
 )
+from annotation.models.people import counted_on
 from annotation.prepared import PreparedSelect, Slot
 from annotation.rendering import Sides, render_sides
 from annotation.services.enrolments import enrol
@@ -69,8 +70,7 @@ class Desk:
     @property
     def answered_today(self) -> int:
         """The enrolment's count stays as it was on the last day of work until the first answer of another day."""
-        day = self.enrolment.day
-        return self.enrolment.day_count if day is not None and day >= today(self.teacher) else 0
+        return counted_on(self.enrolment, today(self.teacher))
 
 
 DeskView = Callable[..., HttpResponse]

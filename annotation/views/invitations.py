@@ -18,7 +18,7 @@ from annotation.services.invitations import accept_invitation, open_account, ope
 from annotation.services.panels import admit_participant, pool_of_key, read_participant
 from annotation.services.pools import consent
 from annotation.services.refusals import InvitationSpent, Refusal
-from annotation.views.keyset import is_key
+from annotation.views.keyset import read_sent
 from annotation.views.pages import PageRequest, page_of, told
 
 BACKEND = "django.contrib.auth.backends.ModelBackend"
@@ -62,8 +62,7 @@ def _join(request: HttpRequest, found: Invitation, form: AccountForm) -> HttpRes
 
 def _agree(request: HttpRequest, member: Membership) -> bool:
     """To the version that the page showed. Where the terms have changed since, the next page puts them forward."""
-    version = request.POST.get("version", "")
-    return told(request, lambda: consent(membership=member, version=int(version) if is_key(version) else 0), "")
+    return told(request, lambda: consent(membership=member, version=read_sent(request, "version")), "")
 
 
 @require_GET

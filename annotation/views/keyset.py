@@ -46,5 +46,11 @@ def read_key(request: HttpRequest, name: str) -> int | None:
     return int(value) if is_key(value) else None
 
 
+def read_sent(request: HttpRequest, name: str) -> int:
+    """A key or a version that a form sent; 0, which is neither, for anything else."""
+    value = request.POST.get(name, "")
+    return int(value) if is_key(value) else 0
+
+
 def is_key(value: str) -> bool:
     return value.isascii() and value.isdigit() and len(value) < 19

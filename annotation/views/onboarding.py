@@ -17,15 +17,14 @@ from annotation.shortcuts import SHORTCUTS
 from annotation.tasks import ask_for_replan
 from annotation.views.desk import posted_offer
 from annotation.views.desk_page import Desk, desk_view, show_desk
-from annotation.views.keyset import is_key
+from annotation.views.keyset import read_sent
 from annotation.views.pages import HtmxRequest
 
 
 @desk_view("POST")
 def confirm_guidelines(request: HtmxRequest, desk: Desk) -> HttpResponse:
     """The version that the page showed was read, which need not be the newest any more."""
-    version = request.POST.get("version", "")
-    known = GuidelineVersion.objects.filter(campaign=desk.campaign, version=int(version) if is_key(version) else 0)
+    known = GuidelineVersion.objects.filter(campaign=desk.campaign, version=read_sent(request, "version"))
     if read := known.first():
         desk.enrolment = read_guidelines(enrolment=desk.enrolment, version=read)
     if desk.enrolment.stage == Enrolment.Stage.TUTORIAL:
@@ -36,11 +35,10 @@ def confirm_guidelines(request: HtmxRequest, desk: Desk) -> HttpResponse:
 @desk_view("POST")
 def accept_terms(request: HtmxRequest, desk: Desk) -> HttpResponse:
     """The terms that the page showed are agreed to; what was queued or held before is handed out again."""
-    member, version = request.POST.get("member", ""), request.POST.get("version", "")
     own = Membership.objects.filter(teacher=desk.teacher, pool__campaigns=desk.campaign)
-    if found := own.filter(pk=int(member) if is_key(member) else 0).first():
+    if found := own.filter(pk=read_sent(request, "member")).first():
         try:
-            consent(membership=found, version=int(version) if is_key(version) else 0)
+            consent(membership=found, version=read_sent(request, "version"))
         except Refusal as refusal:
             desk.notices.append(("warn", str(refusal)))
         transaction.on_commit(lambda: ask_for_replan(desk.campaign.pk))

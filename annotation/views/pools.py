@@ -26,7 +26,7 @@ from annotation.services.pools import (
 )
 from annotation.services.refusals import Refusal
 from annotation.tasks import replan_all, send_quietly
-from annotation.views.keyset import is_key, oldest_first, read_ticked
+from annotation.views.keyset import oldest_first, read_sent, read_ticked
 from annotation.views.pages import PageRequest, find_owner, page_of, told
 
 PAGE = 50
@@ -139,9 +139,9 @@ def _send(request: PageRequest, letters: list[int]) -> None:
 @page_of(find_pool, "POST", key="pool")
 def letters_retry(request: PageRequest, pool: Pool) -> HttpResponse:
     """Send a letter that was given up once more; or all of them, where the button names none."""
-    failed, named = failed_letters(pool), request.POST.get("letter", "")
-    if named:
-        failed = failed.filter(pk=int(named) if is_key(named) else 0)
+    failed = failed_letters(pool)
+    if request.POST.get("letter"):
+        failed = failed.filter(pk=read_sent(request, "letter"))
     _send(request, retry_letters(letters=failed, user=request.user))
     return redirect("pool", pool=pool.pk)
 

@@ -21,7 +21,7 @@ from annotation.services.reviews import (
     take_back_decision,
 )
 from annotation.shortcuts import keys_of
-from annotation.views.keyset import is_key, newest_first, oldest_first, read_key
+from annotation.views.keyset import newest_first, oldest_first, read_key, read_sent
 from annotation.views.pages import PageRequest, staff_page
 
 KEYS = {"a": "first", "b": "second", "tie": "tie", "both_bad": "both_bad", "left": "skip"}
@@ -145,8 +145,8 @@ def last_decision(request: PageRequest, campaign: Campaign) -> Adjudication | No
 @staff_page("POST", role=Role.Name.REVIEWER)
 def review_undo(request: PageRequest, campaign: Campaign, review: int) -> HttpResponse:
     """The decision that the button named is taken back, and its comparison shown again."""
-    found, named = find_review(campaign, review), request.POST.get("adjudication", "")
-    if take_back_decision(review=found, user=request.user, adjudication_id=int(named) if is_key(named) else 0):
+    found, named = find_review(campaign, review), read_sent(request, "adjudication")
+    if take_back_decision(review=found, user=request.user, adjudication_id=named):
         messages.success(request, _("The decision is taken back."))
     else:
         messages.warning(request, _("This decision no longer stands: it was replaced or taken back before."))

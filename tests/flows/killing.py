@@ -8,6 +8,7 @@ from tests.servers import PATIENCE
 
 LABELS = "SELECT count(*) FROM annotation_label WHERE state = 'current'"
 ESTIMATES = "SELECT count(*) FROM activelearning_estimate"
+FEATURES = "SELECT count(*) FROM activelearning_projection"
 DOUBLED = (
     "SELECT count(*) FROM (SELECT offer_id FROM annotation_label WHERE state = 'current'"
     " GROUP BY offer_id HAVING count(*) > 1)"

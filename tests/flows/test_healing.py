@@ -8,12 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.flows.embedded import Platform, platform
-from tests.flows.killing import LABELS, VICTIMS, kill
+from tests.flows.killing import FEATURES, LABELS, VICTIMS, kill
 from tests.servers import PATIENCE, free_port
 
 pytestmark = [pytest.mark.kill, pytest.mark.slow, pytest.mark.timeout(1200), pytest.mark.xdist_group("platform")]
-
-FEATURES = "SELECT count(*) FROM activelearning_projection"
 
 
 @pytest.fixture(scope="module")

@@ -2,9 +2,10 @@
 
 from datetime import timedelta
 
-from django.db.models import Max, Q, QuerySet
+from django.db.models import Max, QuerySet
 from django.utils import timezone
 
+from annotation.services.claims import in_no_hands
 from training.datasets.frozen import withdrawn_labels
 from training.models import LabelSet, Policy
 
@@ -14,7 +15,7 @@ LONGEST = timedelta(minutes=31)
 
 def free_label_sets() -> QuerySet[LabelSet]:
     """Label sets that are in no living worker's hands."""
-    return LabelSet.objects.filter(Q(erasing_since__isnull=True) | Q(erasing_since__lt=timezone.now() - LONGEST))
+    return LabelSet.objects.filter(in_no_hands("erasing_since", longest=LONGEST))
 
 
 def is_anybody_erasing() -> bool:

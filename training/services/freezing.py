@@ -2,10 +2,11 @@
 
 from datetime import timedelta
 
-from django.db.models import Q, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from annotation.models import Campaign, User
+from annotation.services.claims import in_no_hands
 from training.models import FreezeRequest
 
 LONGEST = timedelta(minutes=31)
@@ -29,5 +30,5 @@ def claim_freeze(pk: int) -> FreezeRequest | None:
 
 def free_freezes() -> QuerySet[FreezeRequest]:
     """What waits and is in no living worker's hands."""
-    is_free = Q(begun_at__isnull=True) | Q(begun_at__lt=timezone.now() - LONGEST)
+    is_free = in_no_hands("begun_at", longest=LONGEST)
     return FreezeRequest.objects.filter(is_free, state=FreezeRequest.State.WAITING)
