@@ -21,6 +21,9 @@ from annotation.models import (
     User,
 )
 
+CAMPAIGN = 1_000_000
+"""The campaign's primary key: out of the way of those that a database counts out."""
+
 
 @pytest.fixture(autouse=True)
 def plain_static_files(settings: Any) -> None:
@@ -96,8 +99,14 @@ def pool(db: None) -> Pool:
 
 @pytest.fixture
 def campaign(alice: User, pool: Pool) -> Campaign:
+    """An open campaign, always of the same number: the plans draw from it, whichever tests came before."""
     campaign = Campaign.objects.create(
-        name="Helpful answers", state=Campaign.State.OPEN, created_by=alice, rationality_mode="known", holdout_share=0
+        pk=CAMPAIGN,
+        name="Helpful answers",
+        state=Campaign.State.OPEN,
+        created_by=alice,
+        rationality_mode="known",
+        holdout_share=0,
     )
     campaign.pools.add(pool)
     GuidelineVersion.objects.create(campaign=campaign, version=1, text="Prefer the response that **helps** more.")
