@@ -59,7 +59,7 @@ class Inputs:
     urgent: Ints  # comparisons that go first
     taken: Ints  # (t, 2)  comparison, designed slots taken
     controlled: Ints  # comparisons whose control slot is taken
-    judged: Ints  # (j, 2)  comparison, index of a teacher with capacity
+    judged: Ints  # (j, 2)  comparison, index of a teacher who is looked at
     repeatable: Ints  # (r, 3)  comparison, teacher index, 1 if b was shown first
     teacher: Ints  # (k,)
     cost: Floats  # (k,)  what a label is expected to cost
@@ -294,6 +294,8 @@ def still_pays(
 ) -> Bools:
     """(f,) which queued offers still gain, per cost, half of what their teacher's best open comparison would.
 
+    inputs           `judged` holds the pairs closed to the teachers of these offers: what may not be asked of a teacher
+                     could not be offered instead
     rows, teachers   (f,)    row of the pool and index of the teacher, of each queued offer
     rationality      (k, c)  by kind, the estimate, not a draw: an offer is not withdrawn by chance
     open_rows        rows with room
@@ -311,8 +313,11 @@ def still_pays(
     without = own_q / np.maximum(1.0 - own_weight * own_q, 1e-12)
     gain = information_gain(own_weight, without)
     best = np.zeros(len(inputs.teacher))
+    judged = inputs.judged[np.argsort(inputs.judged[:, 1], kind="stable")]
+    closed, ends = pool.rows_of(judged[:, 0]), np.searchsorted(judged[:, 1], np.arange(len(best) + 1))
     for teacher in np.unique(teachers).tolist():
         able = inputs.may_judge[teacher, pool.kind[looked]]
+        able &= ~np.isin(looked, closed[ends[teacher] : ends[teacher + 1]])
         weight = label_weight(gap[able], rationality[teacher, pool.kind[looked[able]]])
         best[teacher] = float(information_gain(weight, q[able]).max(initial=0.0))
     return np.asarray((gain >= WORTH * best[teachers]) & (own_rho > 0))

@@ -98,16 +98,21 @@ def open_rows(scene: Scene) -> Ints:
     return np.flatnonzero(room > 0)
 
 
-def gather(scene: Scene, *, has_room: bool = False) -> Inputs | None:
-    """The inputs of a choice; None where nobody has room or nothing may be offered; `has_room` asks for them anyway."""
+def gather(scene: Scene, *, looking_at: Ints | None = None) -> Inputs | None:
+    """The inputs of a choice; None where nobody has room or nothing may be offered.
+
+    looking_at   (k,) teachers to be looked at whether or not they have room: the pairs closed to them are gathered
+                 instead of those closed to who has room
+    """
     campaign, pool, offers, members = scene.campaign, scene.pool, scene.offers, scene.members
     capacity = np.array([member.room for member in members], dtype=np.int64)
     limit = _limit(campaign, int(offers.is_live.sum()))
-    if not members or not len(pool) or (not has_room and (not capacity.sum() or limit <= 0)):
+    if not members or not len(pool) or (looking_at is None and (not capacity.sum() or limit <= 0)):
         return None
     number = Plan.objects.filter(campaign=campaign).count()
     seed = int(np.random.SeedSequence([campaign.seed, campaign.pk, number]).generate_state(1, np.uint64)[0] >> 1)
     teacher = scene.teacher_ids
+    asked = teacher[capacity > 0] if looking_at is None else looking_at
     known = scene.known
     here = offers.row >= 0
     designed = here & offers.takes_slot & (offers.arm == Offer.Arm.DESIGNED)
@@ -136,10 +141,8 @@ def gather(scene: Scene, *, has_room: bool = False) -> Inputs | None:
         urgent=pool.ids[pool.is_urgent],
         taken=np.column_stack([pool.ids[slots[0]], slots[1]]).astype(np.int64).reshape(-1, 2),
         controlled=np.unique(pool.ids[offers.row[here & offers.takes_slot & (offers.arm == Offer.Arm.CONTROL)]]),
-        judged=_judged(scene, teacher[capacity > 0]),
-        repeatable=_repeatable(scene, teacher[capacity > 0])
-        if campaign.repeat_share
-        else np.zeros((0, 3), dtype=np.int64),
+        judged=_judged(scene, asked),
+        repeatable=_repeatable(scene, asked) if campaign.repeat_share else np.zeros((0, 3), dtype=np.int64),
         teacher=teacher,
         cost=np.array([member.cost for member in members]),
         price=np.array([float(member.price) for member in members]),
@@ -217,7 +220,7 @@ def _rationality(scene: Scene, seed: int) -> Floats:
 
 
 def _judged(scene: Scene, teachers: Ints) -> Ints:
-    """(j, 2) comparison and index among the members, of every pair closed to a teacher who has room."""
+    """(j, 2) comparison and index among the members, of every pair closed to one of these teachers."""
     offers = scene.offers
     closed = (offers.row >= 0) & np.isin(offers.teacher, teachers) & (offers.arm != Offer.Arm.REPEAT)
     met = np.column_stack([scene.pool.ids[offers.row[closed]], offers.teacher[closed]])

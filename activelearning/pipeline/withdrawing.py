@@ -39,7 +39,7 @@ def _still_pays(scene: Scene, places: Ints) -> Bools:
     known, offers, pool = scene.known, scene.offers, scene.pool
     if known is None or not len(places) or known.row.label_count < 2 * known.theta.size:
         return np.ones(len(places), dtype=bool)
-    inputs = gather(scene, has_room=True)
+    inputs = gather(scene, looking_at=np.unique(offers.teacher[places]))
     if inputs is None:
         return np.ones(len(places), dtype=bool)
     rationality = known.hopeful_rationality(inputs.teacher, len(pool.categories), stated=stated_of(scene))
