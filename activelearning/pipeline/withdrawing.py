@@ -35,15 +35,19 @@ def withdraw(scene: Scene) -> int:
 
 
 def _still_pays(scene: Scene, places: Ints) -> Bools:
-    """Every offer pays until the estimate rests on more than its spanning start."""
+    """Every offer pays until the estimate rests on more than its spanning start, and where gain did not choose it.
+
+    An urgent one would be the first to be offered again; a rule of another name would draw from what is left.
+    """
     known, offers, pool = scene.known, scene.offers, scene.pool
-    if known is None or not len(places) or known.row.label_count < 2 * known.theta.size:
+    is_by_gain = scene.campaign.strategy == "dual"
+    if not is_by_gain or known is None or not len(places) or known.row.label_count < 2 * known.theta.size:
         return np.ones(len(places), dtype=bool)
     inputs = gather(scene, looking_at=np.unique(offers.teacher[places]))
     if inputs is None:
         return np.ones(len(places), dtype=bool)
     rationality = known.hopeful_rationality(inputs.teacher, len(pool.categories), stated=stated_of(scene))
-    ready = pool.has_features[offers.row[places]]
+    ready = pool.has_features[offers.row[places]] & ~pool.is_urgent[offers.row[places]]
     pays = np.ones(len(places), dtype=bool)
     pays[ready] = still_pays(
         inputs,

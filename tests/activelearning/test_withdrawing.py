@@ -92,3 +92,34 @@ def test_an_offer_goes_where_its_teacher_could_be_asked_what_tells_more(lopsided
     replan(lopsided.pk)
     assert best.pk in {offer.comparison_id for offer in live_offers(lopsided)}
     assert Offer.objects.filter(state=Offer.State.WITHDRAWN).exists()
+
+
+def test_no_offer_on_an_urgent_comparison_goes(lopsided: Campaign) -> None:
+    """It would be the first to be offered again."""
+    teacher, (best, *others) = Teacher.objects.get(), Comparison.objects.order_by("pk")
+    Comparison.objects.filter(pk=best.pk).update(is_active=False)
+    while Label.objects.count() < 10:
+        replan(lopsided.pk)
+        answer(lopsided, teacher)
+    replan(lopsided.pk)
+    held = {offer.pk: offer.comparison_id for offer in live_offers(lopsided)}
+    Comparison.objects.filter(pk__in=held.values()).update(priority=1)
+    Comparison.objects.filter(pk=best.pk).update(is_active=True)
+    once, twice = replan_twice(lopsided)
+    assert once == twice == set(held)
+
+
+@pytest.mark.parametrize("strategy", ["uniform", "uncertainty", "drts"])
+def test_no_offer_of_another_rule_goes_for_its_small_gain(lopsided: Campaign, strategy: str) -> None:
+    """A uniform design without the pairs that tell little would be none."""
+    teacher, best = Teacher.objects.get(), Comparison.objects.order_by("pk")[0]
+    Campaign.objects.filter(pk=lopsided.pk).update(strategy=strategy)
+    Comparison.objects.filter(pk=best.pk).update(is_active=False)
+    while Label.objects.count() < 10:
+        replan(lopsided.pk)
+        answer(lopsided, teacher)
+    replan(lopsided.pk)
+    held = {offer.pk for offer in live_offers(lopsided)}
+    Comparison.objects.filter(pk=best.pk).update(is_active=True)
+    once, twice = replan_twice(lopsided)
+    assert once == twice == held
