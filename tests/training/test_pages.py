@@ -305,6 +305,7 @@ def test_the_download_is_a_zip_of_what_the_manifest_names(
 
 
 def test_freezing_twice_gives_one_label_set(rosa_signed_in: Client, labelled: Campaign) -> None:
+    assert "judged on 40 prompts, of which 5 are held out" in page
     url = reverse("exports", args=[labelled.code])
     for _ in range(2):
         assert rosa_signed_in.post(url).status_code == 302

@@ -18,6 +18,7 @@ from annotation.models import (
     Comparison,
     Label,
     Membership,
+    Conversation,
     Offer,
     Pool,
     RecordedJudgement,
@@ -281,6 +282,17 @@ def test_a_generation_writes_into_the_pool_and_can_be_taken_up_again(labelled: C
     assert generation.state == Work.State.WAITING, "the worker stopped, the generation did not"
     assert generation.step == 8
     holder = services.claim(generation)
+def test_a_prompt_is_held_out_where_any_of_its_comparisons_is(labelled: Campaign) -> None:
+    trained, alone = Conversation.objects.filter(is_held_out=False).order_by("id")[:2]
+    Comparison.objects.filter(pk=alone.comparisons.order_by("id").first().pk).update(is_held_out=True)
+    run = start_run(campaign=labelled, config=TrainingConfig(method="rerank"), is_forced=True)
+    data = build(run, label_set=freeze(labelled))
+    held_out = {int(prompt.conversation) for prompt in data.candidates if prompt.is_held_out}
+    known = set(Conversation.objects.filter(is_held_out=True).values_list("id", flat=True))
+    assert held_out == known | {alone.pk}
+    assert str(trained.pk) in {prompt.conversation for prompt in data.training_prompts}
+
+
     assert holder is not None
     perform("generation", code=generation.code, holder=holder, should_stop=never)
     generation.refresh_from_db()

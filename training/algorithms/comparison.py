@@ -33,14 +33,16 @@ class Comparison:
 def compare_models(job: Job, model_folder: Path, reference_folder: Path) -> Comparison:
     """Held-out accuracy of the model, and on `evaluation_prompts` prompts its samples against the reference's.
 
-    Both sides answer the same prompts with `config.samples` samples each. The reference feature v of a prompt is that
-    of the data. Without a projection no new text can be scored, and only the held-out part is done.
+    Both sides answer the same prompts with `config.samples` samples each, held-out prompts as far as there are any. The
+    reference feature v of a prompt is that of the data. Without a projection no new text can be scored, and only the
+    held-out labels are judged.
     """
     tokenizer = load_tokenizer(reference_folder)
     dtype = inference_dtype(job.config)
     model, reference = load_model(model_folder, dtype=dtype), load_model(reference_folder, dtype=dtype)
     figures = judge_model(job, model, reference, tokenizer)
-    prompts = job.data.candidates[: job.config.evaluation_prompts]
+    seed = job.config.seed + 3  # a stream of its own, as in `references`
+    prompts = draw_prompts(job.data.candidates, count=job.config.evaluation_prompts, seed=seed)
     if not prompts or job.data.projection is None:
         return Comparison(figures=figures, samples=[], certificate=None)
     texts = _sample(job, model, tokenizer, prompts)
@@ -49,6 +51,7 @@ def compare_models(job: Job, model_folder: Path, reference_folder: Path) -> Comp
     ratios = _log_ratios(model, reference, tokenizer, texts)
     figures |= {
         "prompts": len(prompts),
+        "held_out_prompts": sum(prompt.is_held_out for prompt in prompts),
         "reward": float(ours.means.mean()),
         "reward_lower": float(ours.lowers.mean()),
         "reference_reward": float(theirs.means.mean()),
@@ -77,6 +80,13 @@ def compare_models(job: Job, model_folder: Path, reference_folder: Path) -> Comp
         samples=_side_by_side(prompts, texts, others, ours, theirs),
         certificate=_certify(job, prompts, ours, theirs),
     )
+
+
+def draw_prompts(candidates: Sequence[Candidates], *, count: int, seed: int) -> list[Candidates]:
+    """`count` prompts to judge a policy on, drawn by the seed: held-out ones as far as they go, then of the others."""
+    order = np.random.default_rng(seed).permutation(len(candidates)).tolist()
+    order.sort(key=lambda place: not candidates[place].is_held_out)  # stable: the draw's order on either side
+    return [candidates[place] for place in order[:count]]
 
 
 def judge_model(job: Job, model: PreTrainedModel, reference: PreTrainedModel, tokenizer: Any) -> Figures:
@@ -174,6 +184,7 @@ def _side_by_side(
     return [
         {
             "conversation": prompt.conversation,
+            "is_held_out": prompt.is_held_out,
             "prompt": [dict(message) for message in prompt.prompt],
             "policy": texts[i][0].text,
             "policy_mean": float(ours.means[i, 0]),

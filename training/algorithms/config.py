@@ -84,7 +84,7 @@ class TrainingConfig:
     reference_samples: int = 0
     """Samples of the base model whose mean feature is the reference feature v; 0 takes the given candidates'."""
     evaluation_prompts: int = 16
-    """Prompts on which a generative policy is compared with its reference, >= 0."""
+    """Prompts on which a generative policy is compared with its reference, held-out ones first, >= 0."""
 
     checkpoint_seconds: float = 180.0
     """Seconds between checkpoints, > 0."""

@@ -49,8 +49,9 @@ class Preference:
 class Candidates:
     """The given responses to one prompt, among which a policy may choose.
 
-    names      of the k responses, any strings (their ids)
-    features   (k, d)  phi of each
+    names        of the k responses, any strings (their ids)
+    features     (k, d)  phi of each
+    is_held_out  True for a prompt that is there to judge policies: none is trained on it
     """
 
     conversation: str
@@ -58,6 +59,7 @@ class Candidates:
     responses: Sequence[Sequence[Message]]
     names: Sequence[str]
     features: Matrix
+    is_held_out: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,11 @@ class TrainingData:
                 raise ValueError(f"conversation {prompt.conversation} has features that are not of width {d}")
         if self.projection is not None and self.projection.dimensions != d:
             raise ValueError(f"the projection gives {self.projection.dimensions} features, theta has {d}")
+
+    @property
+    def training_prompts(self) -> list[Candidates]:
+        """The prompts that a policy may be trained on."""
+        return [prompt for prompt in self.candidates if not prompt.is_held_out]
 
     @cached_property
     def reference_features(self) -> dict[str, Floats]:
@@ -166,17 +173,21 @@ def _pack(data: TrainingData) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         "references": list(data.references),
         "preferences": [_row(row) for row in data.preferences],
         "held_out": [_row(row) for row in data.held_out],
-        "candidates": [
-            {
-                "conversation": prompt.conversation,
-                "prompt": list(prompt.prompt),
-                "responses": [list(response) for response in prompt.responses],
-                "names": list(prompt.names),
-            }
-            for prompt in data.candidates
-        ],
+        "candidates": [_prompt(prompt) for prompt in data.candidates],
     }
     return packed, arrays
+
+
+def _prompt(prompt: Candidates) -> dict[str, Any]:
+    packed: dict[str, Any] = {
+        "conversation": prompt.conversation,
+        "prompt": list(prompt.prompt),
+        "responses": [list(response) for response in prompt.responses],
+        "names": list(prompt.names),
+    }
+    if prompt.is_held_out:  # a key that is not there keeps the digest of data that hold nothing out
+        packed["is_held_out"] = True
+    return packed
 
 
 def _row(row: Preference) -> dict[str, Any]:

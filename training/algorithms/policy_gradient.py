@@ -87,7 +87,7 @@ def fit(job: Job) -> Fitted:
         )
     rows = [
         {"prompt": [dict(message) for message in prompt.prompt], "conversation": prompt.conversation}
-        for prompt in job.data.candidates
+        for prompt in job.data.training_prompts
     ]
     if len(rows) < group // job.config.samples:
         raise ValueError(f"a step takes {group // job.config.samples} prompts and there are {len(rows)}")

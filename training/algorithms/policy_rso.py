@@ -48,8 +48,8 @@ def fit(job: Job) -> Fitted:
     """rso: sample, accept, pair, DPO. Resumption samples again (the same, from the seed) and trains on."""
     if job.data.projection is None:
         raise ValueError("rso scores new texts: it needs the projection of the campaign's features")
-    if not job.data.candidates:
-        raise ValueError("rso needs prompts")
+    if not job.data.training_prompts:
+        raise ValueError("rso needs prompts that are not held out")
     base = prepare_base(job.config, job.folder)
     shared: list[Any] = [draw_pairs(job, base) if is_main_process() else None]
     if process_count() > 1:  # all processes must train on the very same rows
@@ -62,14 +62,19 @@ def fit(job: Job) -> Fitted:
 
 def draw_pairs(job: Job, base: Path) -> tuple[list[dict[str, Any]], float]:
     """Rows for DPO from the base model's samples, and the share of samples that was accepted."""
-    prompts = [prompt.prompt for prompt in job.data.candidates]
+    prompts = job.data.training_prompts
     samples = sample_responses(
-        base, prompts, config=job.config, seed=job.config.seed, check=job.check, report=job.journal.write
+        base,
+        [prompt.prompt for prompt in prompts],
+        config=job.config,
+        seed=job.config.seed,
+        check=job.check,
+        report=job.journal.write,
     )
     rng = np.random.default_rng(job.config.seed)
     rows: list[dict[str, Any]] = []
     taken = 0
-    for prompt, row in zip(job.data.candidates, samples, strict=True):
+    for prompt, row in zip(prompts, samples, strict=True):
         job.check()
         scores = _lower_bounds(job, prompt.prompt, row, reference=job.data.reference_features[prompt.conversation])
         kept = accept(scores, kl_weight=job.config.kl_weight, rng=rng)

@@ -129,6 +129,7 @@ def evaluate(job: Job, fitted: Fitted) -> tuple[Figures, Certificate | None, lis
         job.confidence,
         offsets,
         conversations=[choice.conversation for choice in fitted.choices],
+    figures["policy"]["held_out_prompts"] = sum(prompt.is_held_out for prompt in job.data.candidates)
         labelled=labelled_offsets(job.data),
     )
     pairs = [(choice.offsets, np.zeros(choice.offsets.shape[1])) for choice in fitted.choices]

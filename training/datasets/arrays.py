@@ -6,11 +6,12 @@ from itertools import islice
 from typing import Any
 
 import numpy as np
+from django.db.models import Exists, OuterRef
 from numpy.typing import NDArray
 
 from activelearning.algorithms.types import Floats, Ints, Labels
 from activelearning.learned import LEARNED_ARMS
-from annotation.models import Campaign, Conversation, RecordedJudgement
+from annotation.models import Campaign, Comparison, Conversation, RecordedJudgement
 from training.algorithms.data import Candidates, Preference
 from training.datasets.exports import implied_pairs
 from training.datasets.frozen import Line
@@ -186,11 +187,15 @@ def candidate_ids(campaign: Campaign, *, limit: int = CANDIDATE_LIMIT) -> list[i
 
 
 def candidates_of(conversations: Sequence[int], features: Features) -> Iterator[Candidates]:
-    """The given responses to each conversation; responses without features are left out."""
+    """The given responses to each conversation; responses without features are left out.
+
+    A conversation is held out where any of its comparisons is: their labels are what policies are judged by.
+    """
     ids = iter(conversations)
+    held_out = Exists(Comparison.objects.filter(conversation=OuterRef("pk"), is_held_out=True))
     while chunk := list(islice(ids, 500)):
-        found = Conversation.objects.filter(id__in=chunk).prefetch_related("responses").order_by("id")
-        for conversation in found:
+        found = Conversation.objects.filter(id__in=chunk).annotate(has_held_out=held_out)
+        for conversation in found.prefetch_related("responses").order_by("id"):
             known = sorted(
                 (response for response in conversation.responses.all() if features.has(response.pk)),
                 key=lambda response: response.pk,
@@ -202,4 +207,5 @@ def candidates_of(conversations: Sequence[int], features: Features) -> Iterator[
                     responses=[response.messages for response in known],
                     names=[str(response.pk) for response in known],
                     features=np.stack([features.of(response.pk) for response in known]),
+                    is_held_out=conversation.is_held_out or conversation.has_held_out,
                 )

@@ -26,6 +26,19 @@ def test_data_comes_back_from_its_folder(data: TrainingData, tmp_path: Path) -> 
     assert not list(tmp_path.glob("*.np*"))
 
 
+def test_a_held_out_prompt_comes_back_as_one_and_data_without_any_are_written_as_ever(
+    data: TrainingData, tmp_path: Path
+) -> None:
+    data.save(tmp_path / "none")
+    assert "is_held_out" not in (tmp_path / "none" / "data.json").read_text()
+    held = replace(data, candidates=[data.candidates[0], replace(data.candidates[1], is_held_out=True)])
+    held.save(tmp_path / "one")
+    again = TrainingData.load(tmp_path / "one")
+    assert again.digest() == held.digest()
+    assert [prompt.is_held_out for prompt in again.candidates] == [False, True]
+    assert [prompt.conversation for prompt in again.training_prompts] == ["c0"]
+
+
 def test_every_part_of_the_data_is_in_its_digest(data: TrainingData) -> None:
     others = [
         replace(data, theta=data.theta + 1e-12),
@@ -35,6 +48,7 @@ def test_every_part_of_the_data_is_in_its_digest(data: TrainingData) -> None:
         replace(data, preferences=[replace(data.preferences[0], target=0.5), *data.preferences[1:]]),
         replace(data, references={"c0": np.zeros(4)}),
         replace(data, projection=None),
+        replace(data, candidates=[replace(data.candidates[0], is_held_out=True), *data.candidates[1:]]),
     ]
     digests = {data.digest(), *(other.digest() for other in others)}
     assert len(digests) == len(others) + 1

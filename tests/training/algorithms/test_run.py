@@ -1,7 +1,7 @@
 """The door: from labels to a sealed policy that plain transformers loads."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from activelearning.algorithms.types import Singles
 from tests.training.algorithms.conftest import HashEncoder, make_config, make_data
 from tests.training.algorithms.test_policy_dpo import make_job
 from training.algorithms import artifact
+from training.algorithms.comparison import draw_prompts
 from training.algorithms.data import TrainingData
 from training.algorithms.journal import read_metrics
 from training.algorithms.references import with_sampled_references
@@ -90,6 +92,53 @@ def test_the_figures_say_what_a_page_needs(data: TrainingData, tmp_path: Path) -
     assert 0 <= policy["coverage"]["outside"] <= 1
     assert len(result.samples) == 2
     assert {"prompt", "policy", "reference", "policy_mean", "policy_lower"} <= set(result.samples[0])
+
+
+class ListeningEncoder(HashEncoder):
+    """Remembers what it was asked to encode."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def encode(self, texts: Sequence[str], /) -> Singles:
+        self.texts += texts
+        return super().encode(texts)
+
+
+def hold_out(data: TrainingData, *names: str) -> TrainingData:
+    return replace(data, candidates=[replace(one, is_held_out=one.conversation in names) for one in data.candidates])
+
+
+@pytest.mark.parametrize("method", ["rso", "policy_gradient"])
+def test_a_held_out_prompt_judges_and_trains_nothing(data: TrainingData, tmp_path: Path, method: str) -> None:
+    encoder, trained_on = ListeningEncoder(), ""
+
+    def report(metrics: Any) -> None:
+        nonlocal trained_on
+        if metrics["stage"] == "evaluate":
+            trained_on = " ".join(encoder.texts)
+
+    held = hold_out(data, "c2", "c5")
+    config = make_config(method=method, epochs=1.0, batch_size=2, evaluation_prompts=3)
+    result = run(config, held, tmp_path, encoder=encoder, report=report)
+    assert [number for number in range(6) if f"Question {number}?" in trained_on] == [0, 1, 3, 4]
+    assert [sample["is_held_out"] for sample in result.samples] == [True, True, False]
+    assert {sample["conversation"] for sample in result.samples[:2]} == {"c2", "c5"}
+    assert (result.figures["policy"]["prompts"], result.figures["policy"]["held_out_prompts"]) == (3, 2)
+
+
+def test_a_policy_that_only_chooses_answers_every_prompt(data: TrainingData, tmp_path: Path) -> None:
+    result = run(make_config(method="rerank"), hold_out(data, "c2", "c5"), tmp_path)
+    assert (result.figures["policy"]["prompts"], result.figures["policy"]["held_out_prompts"]) == (6, 2)
+
+
+def test_prompts_to_judge_on_are_drawn_and_not_the_oldest() -> None:
+    prompts = make_data(prompts=40).candidates
+    draws = [[prompt.conversation for prompt in draw_prompts(prompts, count=10, seed=seed)] for seed in (0, 0, 1)]
+    assert draws[0] == draws[1] != draws[2]
+    assert max(int(name[1:]) for name in draws[0]) > 20
+    assert len(draw_prompts(prompts, count=99, seed=0)) == 40
+    assert draw_prompts(prompts, count=0, seed=0) == []
 
 
 def test_a_finished_run_returns_what_it_has(data: TrainingData, tmp_path: Path) -> None:
