@@ -219,7 +219,12 @@ class StartRunForm(ConfigForm):
         super().__init__(*args, **kwargs)
         for name, rows in (
             ("label_set", LabelSet.objects.filter(campaign=campaign, label_count__gt=0)),
-            ("parent", Policy.objects.filter(campaign=campaign).exclude(run__method="rerank").select_related("run")),
+            (
+                "parent",
+                Policy.objects.filter(campaign=campaign, is_flagged=False)
+                .exclude(run__method="rerank")
+                .select_related("run"),
+            ),
         ):
             field = self.fields[name]
             assert isinstance(field, forms.ModelChoiceField)

@@ -185,7 +185,7 @@ class Policy(models.Model):
     samples = models.JSONField(default=list)
     """Answers of the policy and of its reference to the same prompts, side by side."""
     is_flagged = models.BooleanField(default=False)
-    """A teacher whose labels it learned from has withdrawn since."""
+    """A teacher whose labels it, or a policy that it started from, learned from has withdrawn since."""
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

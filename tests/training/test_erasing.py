@@ -238,6 +238,61 @@ def test_a_policy_that_is_being_stored_is_flagged_by_whoever_erases_meanwhile(
     assert Policy.objects.get().is_flagged
 
 
+def start_heir(parent: Policy) -> Run:
+    """A run from another policy's weights, on the labels that stand."""
+    run = start_run(campaign=parent.campaign, config=TrainingConfig(method="rerank"), is_forced=True)
+    Run.objects.filter(pk=run.pk).update(parent=parent)
+    return Run.objects.get(pk=run.pk)
+
+
+def test_what_starts_from_a_flagged_policy_is_flagged(policy: Policy, label_set: LabelSet) -> None:
+    """Its labels are those that remain, and what was withdrawn is in its parent's weights."""
+    waiting = start_heir(policy)
+    withdraw()
+    erase(label_set.pk)
+    heir = perform_now(waiting)
+    assert (heir.state, heir.reason) == (Work.State.DONE, "")
+    assert heir.policy.manifest["labels"] == 104
+    assert heir.policy.is_flagged
+
+
+def test_heirs_are_flagged_down_the_line_and_nobody_beside_it(policy: Policy, label_set: LabelSet) -> None:
+    withdraw()
+    heir = perform_now(start_heir(policy)).policy
+    heirs_heir = perform_now(start_heir(heir)).policy
+    other = perform_now(start_run(campaign=policy.campaign, config=TrainingConfig(method="rerank"), is_forced=True))
+    assert not Policy.objects.filter(is_flagged=True).exists()
+    erase(label_set.pk)
+    assert set(Policy.objects.filter(is_flagged=True)) == {policy, heir, heirs_heir}
+    assert other.label_set == heir.run.label_set
+
+
+def test_an_heir_that_is_being_stored_is_flagged_by_whoever_flags_its_parent_meanwhile(
+    transactional_db: None, labelled: Campaign, policy: Policy, label_set: LabelSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if connection.vendor != "postgresql":
+        pytest.skip("SQLite has one writer at a time, and a thread cannot reach a database in memory")
+    withdraw()
+    threads = []
+
+    def erase_elsewhere() -> None:
+        erase(label_set.pk)
+        connection.close()
+
+    def look_and_linger(data: Path, *, label_set: LabelSet) -> bool:
+        found = is_outdated(data, label_set=label_set)
+        threads.append(threading.Thread(target=erase_elsewhere, daemon=True))
+        threads[0].start()
+        threads[0].join(timeout=2)
+        return found
+
+    monkeypatch.setattr(work, "is_outdated", look_and_linger)
+    heir = perform_now(start_heir(policy))
+    threads[0].join(timeout=PATIENCE)
+    assert (heir.state, heir.reason) == (Work.State.DONE, "")
+    assert not any(Policy.objects.filter(is_flagged=False))
+
+
 def test_a_policy_that_never_saw_what_was_erased_is_not_flagged(labelled: Campaign, label_set: LabelSet) -> None:
     withdraw()
     erase(label_set.pk)

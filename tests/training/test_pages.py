@@ -181,6 +181,22 @@ def test_the_form_takes_shards_and_a_sampled_reference_point(rosa_signed_in: Cli
     assert b"reference_samples is 0 or at least 2" in wrong.content
 
 
+def model_of(policy: Policy, *, base: str = "tiny") -> Policy:
+    """The policy as if a base model had been trained for it: by its rows alone."""
+    Run.objects.filter(pk=policy.run_id).update(method="dpo", config={**policy.run.config, "base_model": base})
+    Policy.objects.filter(pk=policy.pk).update(manifest={**policy.manifest, "files": {"config.json": {}}})
+    return Policy.objects.get(pk=policy.pk)
+
+
+def test_no_run_starts_from_a_flagged_policy(rosa_signed_in: Client, policy: Policy) -> None:
+    url, parent = reverse("runs", args=[policy.campaign.code]), model_of(policy)
+    assert list(rosa_signed_in.get(url).context["form"].fields["parent"].queryset) == [parent]
+    Policy.objects.update(is_flagged=True)
+    assert not rosa_signed_in.get(url).context["form"].fields["parent"].queryset
+    assert rosa_signed_in.post(url, {**FORM, "method": "dpo", "parent": str(parent.pk)}).status_code == 422
+    assert Run.objects.count() == 1
+
+
 def test_pages_say_where_pessimism_is_silent(rosa_signed_in: Client, labelled: Campaign) -> None:
     def says(address: str) -> bool:
         return b"Pessimism is silent here" in rosa_signed_in.get(address).content

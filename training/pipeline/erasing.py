@@ -11,6 +11,7 @@ from training.services.erasing import (
     end_erasing,
     fail_erasing,
     flag_policies,
+    flag_with_heirs,
     free_label_sets,
     is_anybody_erasing,
 )
@@ -39,7 +40,7 @@ def erase_from(pk: int) -> None:
         flag_policies(label_set)
         forget_runs(label_set)
         if erase_withdrawn(label_set):
-            Policy.objects.filter(run__label_set=label_set).update(is_flagged=True)
+            flag_with_heirs(Policy.objects.filter(run__label_set=label_set))
     except Exception as error:
         logger.exception("erasing failed", label_set=pk)
         fail_erasing(label_set, reason=f"{type(error).__name__}: {error}"[:2000])

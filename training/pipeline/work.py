@@ -123,8 +123,9 @@ def config_of(run: Run, *, encoder: str) -> TrainingConfig:
 def store_policy(run: Run, result: PolicyResult, *, name: str, both: dict[str, Any], holder: uuid.UUID) -> Policy:
     """The policy's row, and the run done, in one transaction; the sealed folder lies in the storage under its name.
 
-    It is flagged where somebody withdrew since the data were read. The label set's row is locked meanwhile: an eraser
-    that claims it later finds the policy to flag, and who withdrew before an earlier claim is seen here.
+    It is flagged where somebody withdrew since the data were read, or the policy that it started from is. The rows of
+    label set and parent are locked meanwhile: an eraser that comes to them later finds the policy to flag, and who
+    withdrew before is seen here.
     """
     if not services.finish(run, holder=holder, state=Work.State.DONE):
         raise LostHold
@@ -132,6 +133,7 @@ def store_policy(run: Run, result: PolicyResult, *, name: str, both: dict[str, A
     manifest = read_manifest(result.folder)
     policy, _ = Policy.objects.update_or_create(
         run=run,
+    parent = Policy.objects.select_for_update().filter(pk=run.parent_id).first()
         defaults={
             "campaign": run.campaign,
             "folder": name,
@@ -140,7 +142,8 @@ def store_policy(run: Run, result: PolicyResult, *, name: str, both: dict[str, A
             "certificate": manifest["certificate"] or {},
             "evaluation": {**result.figures, "contrast": both},
             "samples": result.samples,
-            "is_flagged": is_outdated(result.folder.parent / "data", label_set=label_set),
+            "is_flagged": is_outdated(result.folder.parent / "data", label_set=label_set)
+            or (parent is not None and parent.is_flagged),
         },
     )
     return policy

@@ -45,4 +45,16 @@ def flag_policies(label_set: LabelSet) -> None:
     """
     gone = withdrawn_labels(label_set.campaign, label_set.last_label).aggregate(last=Max("changed_at"))["last"]
     if gone is not None:
-        Policy.objects.filter(run__label_set=label_set, run__started_at__lt=gone).update(is_flagged=True)
+        flag_with_heirs(Policy.objects.filter(run__label_set=label_set, run__started_at__lt=gone))
+
+
+def flag_with_heirs(policies: QuerySet[Policy]) -> None:
+    """Flag these, and whatever started from their weights: what they learned is in it too.
+
+    Each is flagged before its heirs are looked for: one that is being stored holds its parent's row, and is found when
+    it lets go, or sees the flag.
+    """
+    line = list(policies.values_list("pk", flat=True))
+    while line:
+        Policy.objects.filter(pk__in=line).update(is_flagged=True)
+        line = list(Policy.objects.filter(run__parent__in=line).values_list("pk", flat=True))
