@@ -11,7 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from activelearning.algorithms.information import information_gain, label_weight, planned_information, uncertainties
+from activelearning.algorithms.information import (
+    gram_matrix,
+    information_gain,
+    label_weight,
+    planned_information,
+    uncertainties,
+)
 from activelearning.algorithms.selection import select
 from activelearning.algorithms.types import Bools, Floats, Ints, Pick, Pool, Teachers
 from activelearning.arrays import PoolRows
@@ -135,6 +141,8 @@ class _Draw:
         rows = pool.rows_of(inputs.judged[:, 0])
         self.judged = np.column_stack([rows, inputs.judged[:, 1]])[rows >= 0]
         self.picked: list[tuple[int, int]] = []
+        self.to_learn: list[tuple[int, int]] = []
+        """Of those picked, what will enter the fit: no repeats, nothing held out."""
 
     def control(self, count: int) -> list[Entry]:
         """Uniform over all eligible pairs, held-out conversations included: they are scored, and not learned from."""
@@ -155,7 +163,7 @@ class _Draw:
             if len(found) >= count:
                 break
             if row >= 0 and self.capacity[teacher] > 0 and self._affords(teacher):
-                self._take(row, teacher)
+                self._take(row, teacher, is_learned=False)
                 found.append((row, teacher, 1.0 / len(able), self.explain(row, teacher), not able[number, 2]))
         return found
 
@@ -213,10 +221,12 @@ class _Draw:
         return picks
 
     def _select(self, room: Ints, rows: Bools, count: int, *, theta: Floats, strategy: str) -> list[Pick]:
-        """By strategy within these rows; what was picked before is counted into H."""
+        """By strategy within these rows; what was picked before and will be learned is counted into H, and into V."""
         if count <= 0 or not (room[rows] > 0).any():
             return []
         pool, inputs = self.pool, self.inputs
+        in_flight = _pairs(self.to_learn)
+        in_flight = in_flight[pool.has_features[in_flight[:, 0]]]
         picks = select(
             Pool(design=pool.design, category=pool.kind, room=np.where(rows, room, 0)),
             self._teachers(),
@@ -225,10 +235,12 @@ class _Draw:
             size=count,
             rng=self.rng,
             strategy=strategy,
-            judged=self.judged,
-            in_flight=self._picked_pairs(with_features=True),
+            judged=self._asked(),
+            in_flight=in_flight,
             budget=self.left,
-            gram=inputs.gram if strategy == "apo" else None,
+            gram=inputs.gram + gram_matrix(pool.design[in_flight[:, 0]].astype(np.float64), ridge=0.0)
+            if strategy == "apo"
+            else None,
             responses=pool.responses() if strategy in DUELING else None,
         )
         for pick in picks:
@@ -253,25 +265,27 @@ class _Draw:
             reserved=inputs.price,
         )
 
-    def _picked_pairs(self, *, with_features: bool = False) -> Ints:
-        pairs = np.array(self.picked, dtype=np.int64).reshape(-1, 2)
-        return pairs[self.pool.has_features[pairs[:, 0]]] if with_features else pairs
-
     def _asked(self) -> Ints:
-        return np.concatenate([self.judged, self._picked_pairs()])
+        return np.concatenate([self.judged, _pairs(self.picked)])
 
     def _affords(self, teacher: int) -> bool:
         return self.left is None or self.inputs.price[teacher] <= self.left
 
-    def _take(self, row: int, teacher: int) -> None:
+    def _take(self, row: int, teacher: int, *, is_learned: bool = True) -> None:
         self.capacity[teacher] -= 1
         self.picked.append((row, teacher))
+        if is_learned and not self.pool.is_held_out[row]:
+            self.to_learn.append((row, teacher))
         if self.left is not None:
             self.left -= float(self.inputs.price[teacher])
 
 
 def _present(rows: Ints) -> Ints:
     return rows[rows >= 0]
+
+
+def _pairs(pairs: list[tuple[int, int]]) -> Ints:
+    return np.array(pairs, dtype=np.int64).reshape(-1, 2)
 
 
 # Beside the choice ----------------------------------------------------------------------------------------------------

@@ -96,7 +96,7 @@ def test_an_offer_goes_where_its_teacher_could_be_asked_what_tells_more(lopsided
 
 def test_no_offer_on_an_urgent_comparison_goes(lopsided: Campaign) -> None:
     """It would be the first to be offered again."""
-    teacher, (best, *others) = Teacher.objects.get(), Comparison.objects.order_by("pk")
+    teacher, best = Teacher.objects.get(), Comparison.objects.order_by("pk")[0]
     Comparison.objects.filter(pk=best.pk).update(is_active=False)
     while Label.objects.count() < 10:
         replan(lopsided.pk)
