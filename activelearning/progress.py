@@ -7,7 +7,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 import numpy as np
-from django.db.models import Count, Exists, Max, OuterRef, Sum
+from django.db.models import Count, Exists, F, Max, OuterRef, Q, Sum
 from django.utils.translation import gettext as _
 
 from activelearning.algorithms.calibration import Calibration, calibrate
@@ -36,27 +36,56 @@ class Curve:
     certificate: Floats
     cost: Floats
     bound: Floats
+    saving: Floats
+    saving_low: Floats
+    saving_high: Floats
 
     def __len__(self) -> int:
         return len(self.labels)
 
 
+COLUMNS = (
+    "label_count",
+    "log_det",
+    "worst_error",
+    "certificate",
+    "cost",
+    "bound",
+    "saving",
+    "saving_low",
+    "saving_high",
+)
+
+
 def read_curve(campaign: Campaign) -> Curve:
-    """The last estimate for every number of labels. Unknown values are NaN."""
-    newest = (
-        Estimate.objects.filter(campaign=campaign).order_by().values("label_count").annotate(newest=Max("id"))
-    ).values_list("newest", flat=True)
-    ids = sorted(newest)
-    if len(ids) > POINTS:
-        ids = [ids[place] for place in np.unique(np.linspace(0, len(ids) - 1, POINTS).astype(int))]
-    rows = Estimate.objects.filter(pk__in=ids).order_by("label_count")
-    table = np.array(
-        [
-            [math.nan if value is None else float(value) for value in row]
-            for row in rows.values_list("label_count", "log_det", "worst_error", "certificate", "cost", "bound")
-        ]
-    ).reshape(-1, 6)
-    return Curve(*table.T)
+    """The estimates that still stand, up to the newest. Unknown values are NaN.
+
+    Labels are taken back: an estimate stands until a later one has as many labels or fewer. One of other features, or
+    with rationality given instead of estimated, is no part of the curve. The database thins: of each stretch of label
+    counts it names the newest estimate, the newest that was measured, and the newest with a saving.
+    """
+    newest = Estimate.objects.filter(campaign=campaign).order_by("-id").first()
+    if newest is None:
+        return Curve(*np.empty((len(COLUMNS), 0)))
+    most = newest.label_count
+    stretches = (
+        Estimate.objects.filter(
+            campaign=campaign, projection=newest.projection_id, is_joint=newest.is_joint, label_count__lte=most
+        )
+        .order_by()
+        .values(stretch=(F("label_count") * (POINTS - 1) + most - 1) / max(most, 1))  # count 0 has one of its own
+        .annotate(
+            last=Max("id"),
+            measured=Max("id", filter=Q(worst_error__isnull=False)),
+            saving=Max("id", filter=Q(saving__isnull=False)),
+        )
+    )
+    ids = {pk for found in stretches.values_list("last", "measured", "saving") for pk in found if pk is not None}
+    rows = Estimate.objects.filter(pk__in=ids).order_by("id").values_list(*COLUMNS)
+    table = np.array([[math.nan if value is None else float(value) for value in row] for row in rows])
+    fewest_from = np.minimum.accumulate(table[::-1, 0])[::-1]
+    stands = np.r_[table[:-1, 0] < fewest_from[1:], True]
+    return Curve(*table[stands].T)
 
 
 def recent_gain(curve: Curve) -> float | None:
@@ -367,20 +396,26 @@ def read_summary(campaign: Campaign, question: Question) -> Summary:
         worst_error=_last(curve.worst_error),
         certificate=_last(curve.certificate),
         bound=_last(curve.bound),
-        saving=read_saving(campaign),
+        saving=saving_of(curve),
         calibration=read_calibration(campaign, scores),
         outlook=read_outlook(campaign, curve, scores, question),
     )
 
 
-def read_saving(campaign: Campaign) -> Figure:
+def saving_of(curve: Curve) -> Figure:
     """What one designed label is worth in control labels, as the worker measured it last."""
-    row = Estimate.objects.filter(campaign=campaign, saving__isnull=False).order_by("-id").first()
-    if row is None:
+    known = np.flatnonzero(np.isfinite(curve.saving))
+    if not len(known):
         return Figure.undefined(_("Known once each arm has twice as many labels as there are dimensions."))
-    return Figure(row.saving, row.saving_low, row.saving_high, row.label_count)
+    last = known[-1]
+    low, high = (_number(ends[last]) for ends in (curve.saving_low, curve.saving_high))
+    return Figure(float(curve.saving[last]), low, high, int(curve.labels[last]))
 
 
 def _last(values: Floats) -> float | None:
     known = values[np.isfinite(values)]
     return float(known[-1]) if len(known) else None
+
+
+def _number(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -1,10 +1,14 @@
 """Every statistic that a page shows, against a truth that was planted in the rows."""
 
 import math
+import uuid
+from collections.abc import Sequence
 from decimal import Decimal
 
 import numpy as np
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from activelearning.algorithms.pessimism import ConfidenceSet, certify, choose, confidence_radius, reference_feature
@@ -13,6 +17,7 @@ from activelearning.models import ControlScore, Estimate, Projection
 from activelearning.pipeline import embed, known, refit, replan
 from activelearning.portraits import OUTCOME, inverted_among, read_agreement, read_portraits
 from activelearning.progress import (
+    POINTS,
     Axis,
     Measure,
     Question,
@@ -20,6 +25,7 @@ from activelearning.progress import (
     read_curve,
     read_outlook,
     read_scores,
+    read_summary,
     read_work,
     recent_gain,
     running_accuracy,
@@ -84,10 +90,13 @@ def plant_scores(campaign: Campaign, rows: list[tuple[float, float]], teacher: T
         )
 
 
-def plant_estimates(campaign: Campaign, counts: list[int], log_det: list[float], error: list[float]) -> None:
+def plant_estimates(
+    campaign: Campaign, counts: list[int], log_det: list[float], error: Sequence[float | None], **rest: object
+) -> None:
+    """One estimate after the other, all of the same features: new ones with every call."""
     projection = Projection.objects.create(campaign=campaign, requested=2, dimensions=2, kept_variance=1, rows=4)
-    for count, bits, worst in zip(counts, log_det, error, strict=True):
-        Estimate.objects.create(
+    rows = [
+        Estimate(
             campaign=campaign,
             projection=projection,
             label_version=count,
@@ -96,7 +105,20 @@ def plant_estimates(campaign: Campaign, counts: list[int], log_det: list[float],
             log_det=bits,
             worst_error=worst,
             smallest_eigenvalue=1,
+            **rest,
         )
+        for count, bits, worst in zip(counts, log_det, error, strict=True)
+    ]
+    Estimate.objects.bulk_create(rows)
+
+
+def take_labels_back(campaign: Campaign, count: int, *, error: float | None) -> Estimate:
+    """A newer estimate of fewer labels, beside the others."""
+    last = Estimate.objects.latest()
+    last.pk, last.code, last._state.adding = None, uuid.uuid4(), True
+    last.label_count, last.worst_error, last.saving, last.saving_low, last.saving_high = count, error, None, None, None
+    last.save()
+    return last
 
 
 # Control arm ----------------------------------------------------------------------------------------------------------
@@ -158,6 +180,53 @@ def test_a_long_curve_is_thinned_and_keeps_its_ends(campaign: Campaign) -> None:
     curve = read_curve(campaign)
     assert len(curve) <= 300
     assert (curve.labels[0], curve.labels[-1]) == (0, 499)
+
+
+def test_the_curve_ends_with_the_labels_that_are_left(campaign: Campaign) -> None:
+    counts = list(range(20, 501, 20))
+    plant_estimates(campaign, counts, [1.0] * 25, [4 / math.sqrt(n) for n in counts], saving=2.0)
+    take_labels_back(campaign, 300, error=0.7)
+    question = Question(Measure.STANDARD_ERROR, 100, 0.01)
+    curve, found = read_curve(campaign), read_summary(campaign, question)
+    assert curve.labels.tolist() == list(range(20, 301, 20))
+    assert (curve.worst_error[-1], found.worst_error, found.outlook.now) == (0.7, 0.7, 0.7)
+    assert (found.saving.value, found.saving.count) == (2.0, 280), "the last that was measured on what still stands"
+    take_labels_back(campaign, 0, error=1.0)
+    assert read_curve(campaign).labels.tolist() == [0]
+    assert read_summary(campaign, question).saving.value is None
+
+
+def test_an_answer_taken_back_and_given_again_leaves_one_estimate_a_count(campaign: Campaign) -> None:
+    plant_estimates(campaign, [1, 2, 3, 2, 3, 4], [1.0, 2.0, 3.0, 2.5, 3.5, 4.0], [1.0] * 6)
+    curve = read_curve(campaign)
+    assert curve.labels.tolist() == [1, 2, 3, 4]
+    assert curve.log_det.tolist() == [1.0, 2.5, 3.5, 4.0]
+
+
+def test_no_curve_runs_on_through_a_change_of_features_or_of_the_model(campaign: Campaign) -> None:
+    plant_estimates(campaign, [10, 20, 30], [1.0, 2.0, 3.0], [0.9, 0.8, 0.7])
+    plant_estimates(campaign, [30, 40], [5.0, 6.0], [0.3, 0.2])
+    assert read_curve(campaign).log_det.tolist() == [5.0, 6.0]
+    row = Estimate.objects.latest()
+    row.pk, row.code, row.is_joint, row.label_count, row.worst_error = None, uuid.uuid4(), True, 41, None
+    row.save()
+    assert read_curve(campaign).labels.tolist() == [41]
+    assert read_summary(campaign, Question(Measure.STANDARD_ERROR, 100, 0.01)).worst_error is None
+
+
+def test_thinning_keeps_what_was_measured_and_leaves_the_rest_in_the_database(campaign: Campaign) -> None:
+    """In a large pool one estimate in many is measured; of 2,000 few leave the database."""
+    plant_estimates(campaign, list(range(2000)), [1.0] * 2000, [1.0 if n % 100 == 1 else None for n in range(2000)])
+    with CaptureQueriesContext(connection) as asked:
+        curve = read_curve(campaign)
+    assert curve.labels[np.isfinite(curve.worst_error)].tolist() == list(range(1, 2000, 100))
+    assert (curve.labels[0], curve.labels[-1]) == (0, 1999)
+    fetched = 0
+    with connection.cursor() as cursor:
+        for one in asked:
+            cursor.execute(one["sql"])
+            fetched += len(cursor.fetchall())
+    assert fetched <= 1 + 2 * POINTS + 20
 
 
 def test_the_recent_gain_is_the_slope_of_the_last_fifty_labels(campaign: Campaign) -> None:
