@@ -154,17 +154,21 @@ class _Draw:
         ]
 
     def repeats(self, count: int) -> list[Entry]:
-        """The same person again, the order mirrored: drawn uniformly among what may be repeated."""
+        """The same person again, the order mirrored: drawn uniformly among what may be repeated at that moment."""
         found: list[Entry] = []
         able = self.inputs.repeatable
-        rows = self.pool.rows_of(able[:, 0])
-        for number in self.rng.permutation(len(able)).tolist():
-            teacher, row = int(able[number, 1]), int(rows[number])
-            if len(found) >= count:
+        rows, teachers = self.pool.rows_of(able[:, 0]), able[:, 1]
+        left = self.rng.permutation(len(able))
+        while len(found) < count:
+            has_room = (self.capacity > 0) & self._affordable()
+            left = left[(rows[left] >= 0) & has_room[teachers[left]]]  # who has no room now will have none later
+            if not len(left):
                 break
-            if row >= 0 and self.capacity[teacher] > 0 and self._affords(teacher):
-                self._take(row, teacher, is_learned=False)
-                found.append((row, teacher, 1.0 / len(able), self.explain(row, teacher), not able[number, 2]))
+            number, chance = int(left[0]), 1.0 / len(left)
+            row, teacher = int(rows[number]), int(teachers[number])
+            self._take(row, teacher, is_learned=False)
+            found.append((row, teacher, chance, self.explain(row, teacher), not able[number, 2]))
+            left = left[1:]
         return found
 
     def designed(self, count: int) -> list[Entry]:
@@ -268,8 +272,9 @@ class _Draw:
     def _asked(self) -> Ints:
         return np.concatenate([self.judged, _pairs(self.picked)])
 
-    def _affords(self, teacher: int) -> bool:
-        return self.left is None or self.inputs.price[teacher] <= self.left
+    def _affordable(self) -> Bools:
+        """(k,) whose price fits what is left of the budget."""
+        return np.asarray(self.inputs.price <= (np.inf if self.left is None else self.left))
 
     def _take(self, row: int, teacher: int, *, is_learned: bool = True) -> None:
         self.capacity[teacher] -= 1

@@ -127,3 +127,28 @@ def test_apo_counts_what_was_picked_before() -> None:
     pool = plant_pool(np.array([[2.0, 0.0], [2.0, 0.0], [0.0, 1.5]]))
     inputs = plant_inputs(pool, capacity=2, strategy="apo", urgent=np.array([10]))
     assert {entry.row for entry in choose(inputs, pool)} == {0, 2}
+
+
+# Repeats --------------------------------------------------------------------------------------------------------------
+
+
+def repeat(pool: PoolRows, able: list[list[int]], **given: Any) -> list[Chosen]:
+    """The repeats of a plan in the order drawn, where all it makes are repeats."""
+    inputs = plant_inputs(pool, repeat_share=1.0, repeatable=np.array(able), closed=pool.ids, **given)
+    return sorted(of_arm(choose(inputs, pool), "repeat"), key=lambda entry: entry.propensity)
+
+
+def test_the_chance_of_a_repeat_is_that_among_what_was_left_to_repeat() -> None:
+    chosen = repeat(plant_pool(), [[10, 0, 0], [11, 1, 0]], teachers=2)
+    assert [entry.propensity for entry in chosen] == [0.5, 1.0]
+
+
+def test_what_nobody_had_room_for_does_not_lower_the_chance_of_a_repeat() -> None:
+    able = [[10, 0, 0], [11, 0, 0], [12, 1, 0], [13, 1, 0]]
+    chosen = repeat(plant_pool(), able, teachers=2, capacity=1)
+    assert [entry.propensity for entry in chosen] == [0.25, 0.5]
+
+
+def test_what_the_budget_did_not_cover_does_not_lower_the_chance_of_a_repeat() -> None:
+    chosen = repeat(plant_pool(), [[10, 0, 0], [11, 1, 0]], teachers=2, budget=3.0, price=np.array([1.0, 5.0]))
+    assert [(entry.row, entry.propensity) for entry in chosen] == [(0, 1.0)]
