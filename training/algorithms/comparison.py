@@ -156,14 +156,17 @@ def _walk(
 ) -> list[dict[str, float]]:
     """The over-optimisation curve: reward and lower bound against KL on the straight path of weights from the
     reference to the policy, at a quarter, a half and three quarters of the way. `model` is changed and not restored.
+
+    The policy's own weights wait in the host's memory: a run whose training fits must not fail for a third model.
     """
-    ends = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    ends = {name: parameter.detach().to("cpu", copy=True) for name, parameter in model.named_parameters()}
     starts = dict(reference.named_parameters())
     points = []
     for share in PATH:
         with torch.no_grad():
             for name, parameter in model.named_parameters():
-                parameter.copy_(torch.lerp(starts[name].float(), ends[name].float(), share))
+                end = ends[name].to(parameter.device).float()
+                parameter.copy_(torch.lerp(starts[name].float(), end, share))
         texts = _sample(job, model, tokenizer, prompts)
         scores = _Scores(job, prompts, texts)
         kl = float(_log_ratios(model, reference, tokenizer, texts).mean())

@@ -1,13 +1,15 @@
 """Samples from a language model: responses to prompts, in batches, the same for the same seed."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from trl.trainer.utils import add_fused_lm_head
 
 from training.algorithms.config import TrainingConfig
 from training.algorithms.language_model import inference_dtype, load_model, load_tokenizer
@@ -15,6 +17,8 @@ from training.algorithms.texts import storable
 
 Prompt = Sequence[Mapping[str, str]]
 Tokens = tuple[list[int], list[int]]
+
+NO_LABEL = -100  # what torch and TRL call a position that is not scored
 
 
 @dataclass(frozen=True)
@@ -132,32 +136,45 @@ def log_probs(
     """(log-probability, tokens) of each response given its prompt, at temperature 1.
 
     rows  token ids of prompt and response. Batches of like length, padded on the right; sums over tokens in float32
+
+    Scored as the trainers score: the head is applied to a tile of positions and vocabulary at a time, since the logits
+    of a few long rows may take more memory than the training did.
     """
     order = sorted(range(len(rows)), key=lambda index: len(rows[index][0]) + len(rows[index][1]))
     found: dict[int, tuple[float, int]] = {}
-    for begin in range(0, len(order), batch_size):
-        block = order[begin : begin + batch_size]
-        sums, counts = _score_block(model, [rows[index] for index in block], pad=pad)
-        found |= {index: (sums[i], counts[i]) for i, index in enumerate(block)}
+    with _fused_head(model):
+        for begin in range(0, len(order), batch_size):
+            block = order[begin : begin + batch_size]
+            sums, counts = _score_block(model, [rows[index] for index in block], pad=pad)
+            found |= {index: (sums[i], counts[i]) for i, index in enumerate(block)}
     return [found[index] for index in range(len(rows))]
+
+
+@contextmanager
+def _fused_head(model: PreTrainedModel) -> Iterator[None]:
+    """The model with TRL's head, which gives log-probabilities in place of logits; afterwards as it was."""
+    forward = model.forward
+    add_fused_lm_head(model)
+    try:
+        yield
+    finally:
+        model.forward = forward
 
 
 def _score_block(model: PreTrainedModel, rows: Sequence[Tokens], *, pad: int) -> tuple[list[float], list[int]]:
     width = max(len(prompt) + len(response) for prompt, response in rows)
     ids = torch.full((len(rows), width), pad)
     mask = torch.zeros((len(rows), width), dtype=torch.long)
-    answer = torch.zeros((len(rows), width), dtype=torch.bool)
+    labels = torch.full((len(rows), width), NO_LABEL)
     for i, (prompt, response) in enumerate(rows):
         stop = len(prompt) + len(response)
         ids[i, :stop] = torch.tensor(prompt + response)
         mask[i, :stop] = 1
-        answer[i, len(prompt) : stop] = True
-    ids, mask, answer = ids.to(model.device), mask.to(model.device), answer.to(model.device)
+        labels[i, len(prompt) : stop] = torch.tensor(response)
+    ids, mask, labels = ids.to(model.device), mask.to(model.device), labels.to(model.device)
     with torch.inference_mode():
-        logits = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, :-1].float()
-        chosen = torch.gather(logits, 2, ids[:, 1:, None]).squeeze(2) - torch.logsumexp(logits, dim=2)
-    kept = answer[:, 1:]
-    return (chosen * kept).sum(dim=1).tolist(), kept.sum(dim=1).tolist()
+        chosen = model(input_ids=ids, attention_mask=mask, labels=labels, fused_lm_head=True).log_probs  # (b, t - 1)
+    return chosen.sum(dim=1).tolist(), (labels[:, 1:] != NO_LABEL).sum(dim=1).tolist()
 
 
 def _encode(tokenizer: PreTrainedTokenizerBase, messages: Prompt, *, prompt: bool = True) -> list[int]:

@@ -1,9 +1,12 @@
 """Samples and their log-probabilities."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from tests.training.algorithms.conftest import make_config
 from training.algorithms.generation import encode_pair, generate, log_probs
@@ -61,6 +64,34 @@ def test_log_probabilities_are_those_of_a_pass_over_one_row_at_a_time() -> None:
         expected = sum(logits[start + i - 1, token].item() for i, token in enumerate(response))
         assert total == pytest.approx(expected, abs=1e-3)
         assert count == len(response)
+
+
+class Largest(TorchDispatchMode):
+    """The largest tensor that any operation gives back."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        if isinstance(out, torch.Tensor):
+            self.numel = max(self.numel, out.numel())
+        return out
+
+
+def test_the_logits_of_a_batch_never_stand_in_memory_together() -> None:
+    """The vocabulary is four tiles wide, and so a tile is a quarter of the logits."""
+    shape: dict[str, Any] = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    vocabulary = 4 * 32768
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=vocabulary, num_key_value_heads=1, **shape)).eval()
+    ids = torch.randint(vocabulary, (8, 40), generator=torch.Generator().manual_seed(0)).tolist()
+    with Largest() as largest:
+        found = log_probs(model, [(row[:10], row[10:]) for row in ids], pad=0)
+    assert largest.numel < 8 * 40 * vocabulary / 3
+    for row, (total, count) in zip(ids, found, strict=True):
+        logs = model(torch.tensor([row])).logits[0].log_softmax(dim=1)
+        expected = logs[torch.arange(9, 39), torch.tensor(row[10:])].sum().item()
+        assert total == pytest.approx(expected, rel=1e-6)
+        assert count == 30
 
 
 def test_a_response_is_encoded_with_its_end_and_keeps_it_when_cut() -> None:
