@@ -348,6 +348,58 @@ def test_a_run_that_fails_after_a_withdrawal_keeps_none_of_its_texts(
     assert not folder_of(cancelled, settings).exists()
 
 
+SCRAPS = ("rows", "references", "data", "checkpoints", "base", "model")
+
+
+def scatter(run: Run, settings: Any, *, scraps: tuple[str, ...] = SCRAPS) -> Path:
+    """The folder of a finished run with what it worked on still in it, as a death after its last row leaves it."""
+    folder = folder_of(run, settings)
+    for scrap in scraps:
+        (folder / scrap).mkdir()
+        (folder / scrap / "texts.arrow").write_text("what was chosen and rejected")
+    return folder
+
+
+def test_a_finished_run_that_died_before_it_swept_keeps_no_withdrawn_text(
+    policy: Policy, label_set: LabelSet, settings: Any
+) -> None:
+    folder = scatter(policy.run, settings)
+    withdraw()
+    erase(label_set.pk)
+    assert not [scrap for scrap in SCRAPS if (folder / scrap).exists()]
+    assert (folder / "policy" / "manifest.json").is_file()
+    assert (folder / "metrics.jsonl").is_file()
+
+
+def test_a_run_sweeps_what_several_processes_shared(
+    labelled: Campaign, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one process nothing is shared, so that the folders are put there."""
+    train_here, shared = work.train_here, ("rows", "references")
+
+    def train_and_share(*arguments: Any, **options: Any) -> Any:
+        scatter(Run.objects.get(), settings, scraps=shared)
+        return train_here(*arguments, **options)
+
+    monkeypatch.setattr(work, "train_here", train_and_share)
+    run = perform_now(start_run(campaign=labelled, config=TrainingConfig(method="rerank"), is_forced=True))
+    assert (run.state, run.reason) == (Work.State.DONE, "")
+    assert not [scrap for scrap in shared if (folder_of(run, settings) / scrap).exists()]
+
+
+def test_whoever_saw_a_run_through_sweeps_after_its_death(
+    policy: Policy, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = scatter(policy.run, settings)
+    Run.objects.filter(pk=policy.run.pk).update(state=Work.State.WAITING)
+    monkeypatch.setattr(
+        supervision, "_follow", lambda *_: Run.objects.filter(pk=policy.run.pk).update(state=Work.State.DONE)
+    )
+    monkeypatch.setattr(supervision.sys, "executable", "/bin/true")
+    supervise("run", policy.run.pk)
+    assert not [scrap for scrap in SCRAPS if (folder / scrap).exists()]
+
+
 def test_a_run_that_fails_otherwise_keeps_its_data(
     cancelled: Run, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

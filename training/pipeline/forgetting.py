@@ -8,10 +8,13 @@ from django.conf import settings
 from training.datasets.frozen import withdrawn_labels
 from training.models import LabelSet, Run, Work
 from training.services import work as services
+from training.storage import place_of
 
 SEEN = "withdrawn"
 """A file in the run's data: how many labels of the set were withdrawn when they were read."""
 STOPPED = (Work.State.FAILED, Work.State.CANCELLED)
+SCRAPS = ("checkpoints", "base", "model", "references", "rows", "data")
+"""What a finished run leaves behind besides its policy, metrics and log: texts of labels, and weights of theirs."""
 
 
 def folder_of_run(run: Run) -> Path:
@@ -46,9 +49,21 @@ def start_over(folder: Path, *, but: Path) -> None:
             one.unlink()
 
 
+def sweep_scraps(run: Run) -> None:
+    """A finished run is never resumed: its policy lies in the storage, and only what a page shows is kept beside it."""
+    is_elsewhere = place_of(f"{run.folder}/policy") is None
+    for scrap in (*SCRAPS, *(["policy"] if is_elsewhere else [])):
+        shutil.rmtree(folder_of_run(run) / scrap, ignore_errors=True)
+
+
 def forget_stopped(run: Run) -> None:
-    """A run that failed or was cancelled keeps nothing of what was withdrawn while it ran."""
-    if run.state in STOPPED and has_withdrawn_texts(run):
+    """A run that failed or was cancelled keeps nothing of what was withdrawn while it ran; one that is done, no scraps.
+
+    It swept them itself, unless it died between its last row and that.
+    """
+    if run.state == Work.State.DONE:
+        sweep_scraps(run)
+    elif run.state in STOPPED and has_withdrawn_texts(run):
         shutil.rmtree(folder_of_run(run), ignore_errors=True)
 
 

@@ -22,15 +22,13 @@ from training.datasets.frozen import BrokenLabelSet, freeze
 from training.models import Generation, LabelSet, Policy, Run, Work
 from training.pipeline import preparation
 from training.pipeline.contrast import contrast
-from training.pipeline.forgetting import has_withdrawn_texts, is_outdated
+from training.pipeline.forgetting import has_withdrawn_texts, is_outdated, sweep_scraps
 from training.pipeline.generation import answer_prompts, folder_of
 from training.pipeline.launch import LaunchFailed, NotShardable, train_here
 from training.pipeline.progress import LostHold, Progress
 from training.services import work as services
-from training.storage import files_of, keep_folder, place_of
+from training.storage import files_of, keep_folder
 
-SCRAPS = ("checkpoints", "base", "model", "data")
-"""What a finished run leaves behind besides its policy, metrics and log."""
 SENTENCES = (
     preparation.CannotTrain,
     BrokenLabelSet,
@@ -92,9 +90,7 @@ def train_run(run: Run, *, holder: uuid.UUID, should_stop: Callable[[], bool]) -
     name = f"{run.folder}/{result.folder.name}"
     keep_folder(result.folder, name=name, files=files_of(read_manifest(result.folder)))
     store_policy(run, result, name=name, both=both, holder=holder)
-    is_elsewhere = place_of(name) is None
-    for scrap in (*SCRAPS, *([result.folder.name] if is_elsewhere else [])):  # nothing is resumed any more
-        shutil.rmtree(folder / scrap, ignore_errors=True)
+    sweep_scraps(run)
 
 
 def _forget_progress(run: Run, *, holder: uuid.UUID) -> None:
