@@ -158,10 +158,12 @@ class _Draw:
         found: list[Entry] = []
         able = self.inputs.repeatable
         rows, teachers = self.pool.rows_of(able[:, 0]), able[:, 1]
+        may_be = (rows >= 0) & self.is_open[rows] & self.inputs.may_judge[teachers, self.pool.kind[rows]]
         left = self.rng.permutation(len(able))
+        left = left[may_be[left]]
         while len(found) < count:
             has_room = (self.capacity > 0) & self._affordable()
-            left = left[(rows[left] >= 0) & has_room[teachers[left]]]  # who has no room now will have none later
+            left = left[has_room[teachers[left]]]  # who has no room now will have none later
             if not len(left):
                 break
             number, chance = int(left[0]), 1.0 / len(left)

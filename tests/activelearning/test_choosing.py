@@ -152,3 +152,17 @@ def test_what_nobody_had_room_for_does_not_lower_the_chance_of_a_repeat() -> Non
 def test_what_the_budget_did_not_cover_does_not_lower_the_chance_of_a_repeat() -> None:
     chosen = repeat(plant_pool(), [[10, 0, 0], [11, 1, 0]], teachers=2, budget=3.0, price=np.array([1.0, 5.0]))
     assert [(entry.row, entry.propensity) for entry in chosen] == [(0, 1.0)]
+
+
+def test_nothing_is_repeated_that_was_taken_out_or_that_its_teacher_no_longer_takes() -> None:
+    pool = replace(plant_pool(), kind=np.array([0, 0, 1, 0]), kinds=((0, ""), (1, "")))
+    inputs = plant_inputs(
+        pool,
+        capacity=4,
+        repeat_share=1.0,
+        repeatable=np.array([[10, 0, 0], [11, 0, 0], [12, 0, 0]]),
+        closed=np.array([10, 13]),
+        may_judge=np.array([[True, False]]),
+        rationality=np.ones((1, 2)),
+    )
+    assert [(entry.row, entry.propensity) for entry in of_arm(choose(inputs, pool), "repeat")] == [(1, 1.0)]
