@@ -69,7 +69,7 @@ def forget_stopped(run: Run) -> None:
 
 def forget_runs(label_set: LabelSet) -> None:
     """Runs on these labels that nobody is at lose what they had prepared; a run that goes on, at its end."""
-    for run in Run.objects.filter(label_set=label_set, state__in=(*STOPPED, Work.State.WAITING)):
+    for run in Run.objects.filter(label_set=label_set).exclude(state=Work.State.RUNNING):
         if run.state == Work.State.WAITING and has_withdrawn_texts(run):
             _forget_waiting(run)
         forget_stopped(run)

@@ -1,7 +1,6 @@
 """What the child process does: perform a run or a generation, and say in its row how it ended."""
 
 import json
-import shutil
 import traceback
 import uuid
 from collections.abc import Callable
