@@ -13,12 +13,14 @@ from enum import StrEnum
 import numpy as np
 from scipy.stats import t as student
 
-from activelearning.algorithms.figures import Figure, bootstrap
-from activelearning.algorithms.information import log_det
-from activelearning.algorithms.types import Floats, Ints
+from activelearning.algorithms.figures import Figure
+from activelearning.algorithms.information import log_det, uncertainties
+from activelearning.algorithms.types import Floats
 
 FEWEST = 5
 """Points that a line and its spread need."""
+UNSPARED = 1e-9
+"""A row without which the others do not span the features has leverage 1, within rounding."""
 
 
 class Measure(StrEnum):
@@ -101,42 +103,55 @@ def advise_stop(
     return StopAdvice(change < threshold, figure)
 
 
-def design_saving(designed: Floats, control: Floats, *, generator: np.random.Generator, level: float = 0.95) -> Figure:
+def design_saving(designed: Floats, control: Floats, *, level: float = 0.95) -> Figure:
     """How many control labels one designed label is worth: the D-efficiency of the designed arm over the control arm.
 
-        saving = [ det(H_designed / n_designed) / det(H_control / n_control) ]^(1/d)
+        saving = [ det(S_designed) / det(S_control) ]^(1/d),   S = E x x' of an arm
 
-    With saving s, s n control labels have the log det of n designed ones. Rows are sqrt(w_t) z_t, w_t = rho^2 p (1-p)
-    at one and the same estimate for both arms, so that only the choice differs. Resampling labels gives the interval.
+    With saving s, s n control labels have the log det of n designed ones. Rows x are sqrt(w_t) z_t, w_t = rho^2 p (1-p)
+    at one and the same estimate for both arms, so that only the choice differs; `expected_log_det` has the interval.
 
     designed (n, d) float64, control (n', d) float64
     """
     width = designed.shape[1]
-    fewest = 2 * width
-    if min(len(designed), len(control)) < fewest:
-        reason = "Each arm needs twice as many labels as there are features."
-        return Figure.undefined(reason, count=len(designed) + len(control))
+    smaller, count = min(len(designed), len(control)), len(designed) + len(control)
+    if smaller < 2 * width:
+        return Figure.undefined("Each arm needs twice as many labels as there are features.", count=count)
+    found = [expected_log_det(rows) for rows in (designed, control)]
+    if found[0] is None or found[1] is None:
+        return Figure.undefined("The labels of an arm do not span the features yet.", count=count)
+    (ours, our_variance), (theirs, their_variance) = found[0], found[1]
+    value = (ours - theirs) / width
+    reach = float(student.ppf(0.5 + level / 2, smaller - width)) * np.sqrt(our_variance + their_variance) / width
+    ends = np.exp([value, value - reach, value + reach])
+    return Figure(float(ends[0]), float(ends[1]), float(ends[2]), count)
 
-    def ratio(left: Floats, right: Floats) -> float | None:
-        ends = []
-        for rows in (left, right):
-            information = rows.T @ rows / len(rows)
-            if np.linalg.matrix_rank(information, hermitian=True) < width:
-                return None
-            ends.append(log_det(information))
-        return float(np.exp((ends[0] - ends[1]) / width))
 
-    value = ratio(designed, control)
-    if value is None:
-        return Figure.undefined("The labels of an arm do not span the features yet.", count=len(control))
-    count = len(designed) + len(control)
+def expected_log_det(rows: Floats) -> tuple[float, float] | None:
+    """log det E[x x'] from a sample of rows, and its variance; None where all rows, or all but one, do not span it.
 
-    def drawn(_: Ints) -> float | None:
-        left = designed[generator.integers(len(designed), size=len(designed))]
-        return ratio(left, control[generator.integers(len(control), size=len(control))])
+        log det(X'X / n) - bias,   bias = -sum_t log(1 - l_t) - d - d log(sum_t o_t / d) + d / 2n
+        variance = d^2 var(o) / (n mean(o)^2),   l_t = x_t' (X'X)^-1 x_t,   o_t = l_t / (1 - l_t)
 
-    low, high = bootstrap(drawn, count, generator=generator, level=level) or (None, None)
-    return Figure(value, low, high, count)
+    A sample's log det is too low, by about d (d + 1) / 2n for normal rows and by more where their lengths differ.
+    *Derived*: for x_t = s_t u_t with many features and u_t of one length, o_t = c s_t^2 with c set by
+    sum_t o_t / (1 + o_t) = d, and log det X'X = sum_t log(1 + o_t) - d log c + const. The bias is this less its limit
+    for n -> inf with s_t^2 of the same distribution; d / 2n makes it right to the order 1/n for any rows. What is left
+    of the rows' noise is that of log mean o, whose variance stands above.
+
+    rows  (n, d) float64
+    """
+    count, width = rows.shape
+    total = rows.T @ rows
+    if np.linalg.matrix_rank(total, hermitian=True) < width:
+        return None
+    leverage = uncertainties(rows, total)  # (n,), their sum is d
+    if leverage.max() > 1 - UNSPARED:
+        return None
+    odds = leverage / (1.0 - leverage)
+    bias = -np.log1p(-leverage).sum() - width - width * np.log(odds.sum() / width) + width / (2 * count)
+    variance = width**2 * odds.var(ddof=1) / (count * odds.mean() ** 2)
+    return float(log_det(total) - width * np.log(count) - bias), float(variance)
 
 
 Line = Callable[[Floats], tuple[Floats, Floats, int]]

@@ -118,7 +118,7 @@ def measure_saving(campaign: Campaign, pool: PoolRows, labels: LabelRows, known:
         rho = rationality[np.arange(len(part)), pool.category[row]]
         design = pool.design[row].astype(np.float64)
         rows.append(design * np.sqrt(label_weight(design @ known.theta, rho))[:, None])
-    figure = design_saving(*rows, generator=np.random.default_rng(campaign.seed))
+    figure = design_saving(*rows)
     Estimate.objects.filter(pk=known.row.pk).update(saving=figure.value, saving_low=figure.low, saving_high=figure.high)
     return figure
 

@@ -134,7 +134,7 @@ def test_apo_counts_what_was_picked_before() -> None:
 
 def repeat(pool: PoolRows, able: list[list[int]], **given: Any) -> list[Chosen]:
     """The repeats of a plan in the order drawn, where all it makes are repeats."""
-    inputs = plant_inputs(pool, repeat_share=1.0, repeatable=np.array(able), closed=pool.ids, **given)
+    inputs = plant_inputs(pool, repeat_share=1.0, repeatable=np.array(able), **given)
     return sorted(of_arm(choose(inputs, pool), "repeat"), key=lambda entry: entry.propensity)
 
 

@@ -2,8 +2,15 @@
 
 import numpy as np
 import pytest
+from scipy.special import digamma
 
-from activelearning.algorithms.forecast import Measure, advise_stop, design_saving, forecast
+from activelearning.algorithms.forecast import (
+    Measure,
+    advise_stop,
+    design_saving,
+    expected_log_det,
+    forecast,
+)
 from activelearning.algorithms.types import Floats
 
 LABELS = np.arange(50.0, 501.0, 25.0)
@@ -105,7 +112,7 @@ def test_a_planted_saving_is_found_and_covered() -> None:
         generator = np.random.default_rng(seed)
         control = generator.standard_normal((400, 4))
         designed = generator.standard_normal((600, 4)) * np.sqrt(5.0)
-        found = design_saving(designed, control, generator=generator)
+        found = design_saving(designed, control)
         assert found.value == pytest.approx(5.0, rel=0.25)
         assert found.low is not None
         assert found.high is not None
@@ -113,12 +120,59 @@ def test_a_planted_saving_is_found_and_covered() -> None:
     assert 21 <= inside <= 25
 
 
+@pytest.mark.parametrize("spread", [0.0, 0.5])
+@pytest.mark.parametrize(("width", "sizes"), [(16, (400, 36)), (16, (400, 100)), (32, (900, 100)), (32, (2000, 220))])
+def test_arms_from_one_distribution_save_nothing(width: int, sizes: tuple[int, int], spread: float) -> None:
+    """Nine labels to one, and few for the features: what a small sample's log det lacks is no saving."""
+    inside, values = 0, []
+    for seed in range(60):
+        generator = np.random.default_rng(seed)
+        arms = [
+            generator.standard_normal((size, width)) * np.exp(generator.normal(0, spread, size=(size, 1)))
+            for size in sizes
+        ]
+        found = design_saving(*arms)
+        assert found.value is not None
+        assert found.low is not None
+        assert found.high is not None
+        assert found.low < found.value < found.high
+        values.append(found.value)
+        inside += found.low <= 1.0 <= found.high
+    assert inside / 60 > 0.85
+    assert float(np.median(values)) == pytest.approx(1.0, abs=0.07)
+
+
+def test_the_log_det_of_normal_rows_is_that_of_wishart() -> None:
+    """E log det X'X of normal rows is sum_j psi((n - j) / 2) + d log 2: what the estimate adds takes n and d there."""
+    added = []
+    for seed in range(40):
+        rows = np.random.default_rng(seed).standard_normal((150, 30))
+        found = expected_log_det(rows)
+        assert found is not None
+        added.append(found[0] - np.linalg.slogdet(rows.T @ rows / 150)[1])
+    wishart = digamma((150 - np.arange(30)) / 2).sum() + 30 * np.log(2 / 150)
+    assert float(np.mean(added)) == pytest.approx(-wishart, rel=0.06)
+
+
+def test_a_saving_has_the_unit_of_neither_arm_nor_features() -> None:
+    generator = np.random.default_rng(0)
+    designed, control = generator.standard_normal((90, 4)), generator.standard_normal((60, 4))
+    plain, turned = (design_saving(designed @ turn, control @ turn) for turn in (np.eye(4), np.triu(np.ones((4, 4)))))
+    assert turned.value == pytest.approx(plain.value)
+    assert turned.low == pytest.approx(plain.low)
+
+
 def test_a_saving_needs_two_labels_a_feature_in_each_arm() -> None:
-    found = design_saving(np.ones((100, 4)), np.ones((7, 4)), generator=np.random.default_rng(0))
+    found = design_saving(np.ones((100, 4)), np.ones((7, 4)))
     assert found.value is None
     assert "twice" in found.reason
 
 
 def test_arms_that_do_not_span_the_features_are_explained() -> None:
     flat = np.ones((100, 4))
-    assert "span" in design_saving(flat, flat, generator=np.random.default_rng(0)).reason
+    assert "span" in design_saving(flat, flat).reason
+
+
+def test_an_arm_that_one_label_alone_makes_span_the_features_is_explained() -> None:
+    rows = np.vstack([np.eye(4)[:3]] * 10 + [np.eye(4)[3]])
+    assert "span" in design_saving(rows, rows).reason
