@@ -6,7 +6,7 @@ from typing import Literal
 import krippendorff
 import numpy as np
 
-from activelearning.algorithms.figures import Figure, bootstrap, proportion
+from activelearning.algorithms.figures import RESAMPLES, Figure, percentile_interval, proportion
 from activelearning.algorithms.types import Floats, Ints
 
 Scale = Literal["nominal", "ordinal"]
@@ -40,15 +40,20 @@ def measure_agreement(
 
     counts                (u, 3) int64   how many teachers gave each of `VALUES` to each comparison
     level_of_measurement  "nominal": answers agree or not. "ordinal": a tie lies between the two preferences
-    intervals             by resampling comparisons, which are the independent units
+    intervals             by resampling comparisons, which are the independent units. Those with the same counts are
+                          alike, so that a resample is how often each distinct row is drawn: its cost does not grow
+                          with the comparisons
     """
     shared = counts[counts.sum(axis=1) >= 2]
     if len(shared) == 0:
         reason = "No comparison has answers of two teachers; raise the overlap limit or the share of control offers."
         return Agreement(Figure.undefined(reason), Figure.undefined(reason), 0)
+    alike, number = np.unique(shared, axis=0, return_counts=True)  # (g, 3), (g,)
+    drawn = generator.multinomial(len(shared), number / len(shared), size=RESAMPLES)  # (r, g)
+    alphas = resampled_alphas(alike, drawn, level_of_measurement=level_of_measurement)
     return Agreement(
-        alpha=_alpha_figure(shared, level_of_measurement, generator, level),
-        raw=_raw_figure(shared, generator, level),
+        alpha=_alpha_figure(shared, alphas, level_of_measurement, level),
+        raw=_raw_figure(shared, resampled_agreements(alike, drawn), level),
         comparisons=len(shared),
     )
 
@@ -81,29 +86,51 @@ def raw_agreement(counts: Ints) -> float:
     return float(np.sum(counts * (counts - 1)) / np.sum(totals * (totals - 1)))
 
 
-def _alpha_figure(shared: Ints, measurement: Scale, generator: np.random.Generator, level: float) -> Figure:
+def resampled_alphas(alike: Ints, drawn: Ints, *, level_of_measurement: Scale = "nominal") -> Floats:
+    """`krippendorff_alpha` of each resample, NaN where all its answers are the same.
+
+        alpha = 1 - sum_cv o_cv delta_cv / sum_cv e_cv delta_cv,   e_cv = n_c n_v / (n - 1),   n_c = sum_v o_cv
+
+    Coincidences o add up over comparisons, those of one being (n_c n_v - [c = v] n_c) / (answers - 1). The library
+    takes no weights: it would go through every comparison of every resample.
+
+    alike (g, 3) int64   counts of each answer;  drawn (r, g) int64   how often each row was drawn;  returns (r,)
+    """
+    pairs = alike[:, :, None] * (alike[:, None, :] - np.eye(len(VALUES)))
+    coincidences = np.tensordot(drawn, pairs / (alike.sum(axis=1) - 1)[:, None, None], axes=1)  # (r, 3, 3)
+    answers = coincidences.sum(axis=2)  # (r, 3)
+    by_chance = answers[:, :, None] * answers[:, None, :] / (answers.sum(axis=1) - 1)[:, None, None]
+    apart = 1.0 - np.eye(len(VALUES))
+    if level_of_measurement == "ordinal":
+        middle = np.cumsum(answers, axis=1) - answers / 2
+        apart = np.square(middle[:, :, None] - middle[:, None, :])
+    observed, expected = (np.sum(table * apart, axis=(1, 2)) for table in (coincidences, by_chance))
+    return np.asarray(1.0 - np.divide(observed, expected, out=np.full(len(drawn), np.nan), where=expected > 0))
+
+
+def resampled_agreements(alike: Ints, drawn: Ints) -> Floats:
+    """`raw_agreement` of each resample. alike (g, 3), drawn (r, g), returns (r,)"""
+    totals = alike.sum(axis=1)
+    return np.asarray(drawn @ np.sum(alike * (alike - 1), axis=1) / (drawn @ (totals * (totals - 1))))
+
+
+def _alpha_figure(shared: Ints, resamples: Floats, measurement: Scale, level: float) -> Figure:
     value = krippendorff_alpha(shared, level_of_measurement=measurement)
     if value is None:
         reason = "Every shared answer is the same, so alpha has no chance agreement to compare with; see raw agreement."
         return Figure.undefined(reason, count=len(shared))
-    spread = bootstrap(
-        lambda rows: krippendorff_alpha(shared[rows], level_of_measurement=measurement),
-        len(shared),
-        generator=generator,
-        level=level,
-    )
+    spread = percentile_interval(resamples, level=level)
     if spread is None or len(shared) < 5:
         return Figure(value, None, None, len(shared), "Fewer than 5 shared comparisons give no interval.")
     return Figure(value, *spread, len(shared))
 
 
-def _raw_figure(shared: Ints, generator: np.random.Generator, level: float) -> Figure:
+def _raw_figure(shared: Ints, resamples: Floats, level: float) -> Figure:
     value = raw_agreement(shared)
     if len(shared) < 5:
         return Figure(value, None, None, len(shared), "Fewer than 5 shared comparisons give no interval.")
     if value in (0.0, 1.0):  # every resample would say the same
         share = proportion(value * len(shared), len(shared), level=level)
         return Figure(value, share.low, share.high, len(shared))
-    ends = bootstrap(lambda rows: raw_agreement(shared[rows]), len(shared), generator=generator, level=level)
-    low, high = ends or (None, None)
+    low, high = percentile_interval(resamples, level=level) or (None, None)
     return Figure(value, low, high, len(shared))

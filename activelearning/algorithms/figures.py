@@ -70,8 +70,13 @@ def bootstrap(
     statistic  of the indices drawn (units,) with replacement, None where undefined
     """
     drawn = (statistic(generator.integers(units, size=units)) for _ in range(resamples))
-    values = np.array([value for value in drawn if value is not None])
-    if values.size < resamples / 2:
+    return percentile_interval(np.array([np.nan if value is None else value for value in drawn]), level=level)
+
+
+def percentile_interval(resamples: Floats, *, level: float = 0.95) -> tuple[float, float] | None:
+    """Of a statistic's values in resamples, NaN where undefined; None where most resamples leave it so."""
+    values = resamples[np.isfinite(resamples)]
+    if values.size < resamples.size / 2:
         return None
     low, high = np.percentile(values, [50 * (1 - level), 50 * (1 + level)])
     return float(low), float(high)

@@ -1,14 +1,18 @@
 """Agreement: Krippendorff's own example, planted coins and planted consensus, and what cannot be said."""
 
+import krippendorff
 import numpy as np
 import pytest
 
 from activelearning.algorithms.agreement import (
     VALUES,
+    Scale,
     krippendorff_alpha,
     measure_agreement,
     measure_consistency,
     raw_agreement,
+    resampled_agreements,
+    resampled_alphas,
 )
 from activelearning.algorithms.types import Floats, Ints
 
@@ -75,6 +79,33 @@ def test_the_intervals_cover_a_planted_alpha() -> None:
         assert found.alpha.high is not None
         inside += found.alpha.low <= 1 - 4 * 0.2 * 0.8 <= found.alpha.high
     assert 50 <= inside <= 60
+
+
+@pytest.mark.parametrize("scale", ["nominal", "ordinal"])
+def test_a_resample_has_the_librarys_alpha(scale: Scale) -> None:
+    rng = np.random.default_rng(2)
+    counts = np.array([rng.multinomial(teachers, [0.5, 0.2, 0.3]) for teachers in rng.integers(2, 6, size=40)])
+    drawn = rng.multinomial(40, np.full(40, 1 / 40), size=30)
+    drawn[0] = 40 * (np.arange(40) == int(np.argmax(counts.max(axis=1) == counts.sum(axis=1))))  # all answers the same
+    alphas = resampled_alphas(counts, drawn, level_of_measurement=scale)
+    assert np.isnan(alphas[0])
+    for times, alpha, raw in zip(drawn[1:], alphas[1:], resampled_agreements(counts, drawn)[1:], strict=True):
+        rows = np.repeat(counts, times, axis=0)
+        assert alpha == pytest.approx(krippendorff_alpha(rows, level_of_measurement=scale))
+        assert raw == pytest.approx(raw_agreement(rows))
+
+
+def test_comparisons_are_gone_through_once_and_not_for_every_resample(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    alpha = krippendorff.alpha
+
+    def counting(*, value_counts: Ints, **rest: object) -> float:
+        rows.append(len(value_counts))
+        return float(alpha(value_counts=value_counts, **rest))
+
+    monkeypatch.setattr(krippendorff, "alpha", counting)
+    measure_agreement(answer_counts(*plant_answers(300, 3, error=0.2)), generator=generator())
+    assert rows == [300]
 
 
 def test_an_ordinal_alpha_forgives_a_tie_more_than_a_reversal() -> None:
