@@ -1,14 +1,14 @@
 """A figure as a page shows it: a value with its interval, or the reason why there is none."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import ndtri
 
-from activelearning.algorithms.types import Floats, Ints
+from activelearning.algorithms.types import Floats
 
 RESAMPLES = 500
+"""Of the observations, drawn anew with replacement, behind an interval that has no formula."""
 
 
 @dataclass(frozen=True)
@@ -55,22 +55,6 @@ def mean(values: Floats, *, level: float = 0.95, reason: str = "There are no lab
         return Figure(value, None, None, 1, "One label gives no interval.")
     reach = float(ndtri(0.5 + level / 2) * values.std(ddof=1) / np.sqrt(values.size))
     return Figure(value, value - reach, value + reach, int(values.size))
-
-
-def bootstrap(
-    statistic: Callable[[Ints], float | None],
-    units: int,
-    *,
-    generator: np.random.Generator,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-) -> tuple[float, float] | None:
-    """Percentile interval of a statistic over resampled units; None where most resamples leave it undefined.
-
-    statistic  of the indices drawn (units,) with replacement, None where undefined
-    """
-    drawn = (statistic(generator.integers(units, size=units)) for _ in range(resamples))
-    return percentile_interval(np.array([np.nan if value is None else value for value in drawn]), level=level)
 
 
 def percentile_interval(resamples: Floats, *, level: float = 0.95) -> tuple[float, float] | None:

@@ -1,10 +1,12 @@
 """Calibration on control labels: planted calibration, planted overconfidence, hand-worked scores."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.metrics import log_loss
 
-from activelearning.algorithms.calibration import calibrate, equal_groups, predict
+from activelearning.algorithms.calibration import calibrate, equal_groups, error_by_chance, predict, resampled_sums
 from activelearning.algorithms.estimation import fit, take
 from activelearning.algorithms.types import Floats
 from tests.activelearning.algorithms.planted import plant_labels
@@ -54,6 +56,61 @@ def test_planted_overconfidence_is_found_and_measured() -> None:
     assert found.error.high is not None
     assert found.error.low < planted < found.error.high
     assert all(b.predicted > b.observed.value for b in found.curve[1:])  # type: ignore[operator]
+
+
+def test_the_errors_interval_is_that_of_drawing_labels_anew() -> None:
+    for count, stretch in ((60, 1.0), (400, 3.0)):
+        probability, outcome = plant_predictions(count, stretch=stretch)
+        sure = np.maximum(probability, 1 - probability)
+        surprise = np.where(probability > 0.5, outcome, 1 - outcome) - sure
+        groups = equal_groups(sure, min(10, count // 10))
+        rng = np.random.default_rng(1)
+        drawn = []
+        for _ in range(4000):
+            rows = rng.integers(count, size=count)
+            drawn.append([surprise[rows[np.isin(rows, group)]].sum() for group in groups])
+        expected = np.abs(np.array(drawn)).sum(axis=1) / count
+        found = np.abs(resampled_sums(surprise, groups, generator=rng)).sum(axis=1) / count
+        for share in (2.5, 50, 97.5):
+            assert np.percentile(found, share) == pytest.approx(np.percentile(expected, share), rel=0.12)
+
+
+def test_the_error_by_chance_is_that_of_answers_drawn_from_their_predictions() -> None:
+    for count in (30, 600):
+        probability, _ = plant_predictions(count, stretch=1.0)
+        sure = np.maximum(probability, 1 - probability)
+        groups, rng = equal_groups(sure, min(10, count // 10)), np.random.default_rng(1)
+        answers = rng.random((4000, count)) < sure
+        noise = [np.abs([np.sum(row[group] - sure[group]) for group in groups]).sum() / count for row in answers]
+        assert error_by_chance(sure, groups) == pytest.approx(np.mean(noise), rel=0.05)
+
+
+class Counting(np.random.Generator):
+    """It knows how many numbers were drawn from it."""
+
+    drawn = 0
+
+    def integers(self, *args: Any, **rest: Any) -> Any:
+        return self._count(super().integers(*args, **rest))
+
+    def random(self, *args: Any, **rest: Any) -> Any:
+        return self._count(super().random(*args, **rest))
+
+    def multivariate_normal(self, *args: Any, **rest: Any) -> Any:
+        return self._count(super().multivariate_normal(*args, **rest))
+
+    def _count(self, found: Any) -> Any:
+        self.drawn += np.size(found)
+        return found
+
+
+def test_twenty_times_the_labels_take_no_more_numbers_drawn() -> None:
+    drawn = []
+    for count in (1_000, 20_000):
+        generator = Counting(np.random.PCG64(0))
+        calibrate(*plant_predictions(count, stretch=1.0), generator=generator)
+        drawn.append(generator.drawn)
+    assert drawn[0] == drawn[1] > 0
 
 
 def test_turning_every_comparison_around_changes_no_score() -> None:

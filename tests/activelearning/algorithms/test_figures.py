@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from activelearning.algorithms.figures import bootstrap, mean, proportion
+from activelearning.algorithms.figures import mean, percentile_interval, proportion
 
 
 def test_wilsons_interval_worked_by_hand() -> None:
@@ -42,15 +42,17 @@ def test_one_observation_has_no_interval() -> None:
     assert "interval" in found.reason
 
 
-def test_the_bootstrap_covers_a_mean() -> None:
+def test_the_percentiles_of_resamples_cover_a_mean() -> None:
     generator, inside = np.random.default_rng(0), 0
     for _ in range(200):
         values = generator.exponential(size=80)
-        ends = bootstrap(lambda rows, v=values: float(v[rows].mean()), 80, generator=generator, resamples=200)
+        resamples = values[generator.integers(80, size=(200, 80))].mean(axis=1)
+        ends = percentile_interval(resamples)
         assert ends is not None
         inside += ends[0] <= 1.0 <= ends[1]
     assert 0.88 < inside / 200 < 0.99
 
 
-def test_a_statistic_that_is_mostly_undefined_has_no_interval() -> None:
-    assert bootstrap(lambda rows: None, 10, generator=np.random.default_rng(0)) is None
+def test_what_is_undefined_in_most_resamples_has_no_interval() -> None:
+    assert percentile_interval(np.array([1.0, np.nan, np.nan])) is None
+    assert percentile_interval(np.array([1.0, 1.0, np.nan])) == (1.0, 1.0)
