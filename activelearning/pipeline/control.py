@@ -7,6 +7,7 @@ from activelearning.algorithms.types import Floats, Ints
 from activelearning.arrays import (
     LabelRows,
     PoolRows,
+    load_pool,
     stated_rationality,
 )
 from activelearning.models import ControlScore, Projection
@@ -19,20 +20,25 @@ def score_control(
 ) -> int:
     """Score the control labels that no estimate has learned from by the last one; returns how many.
 
-    An edited label keeps the prediction that was made for the first answer: the estimate has seen that one since.
+    An edited label keeps the prediction that was made for the first answer, since the estimate has seen that one. Where
+    there was none, the edit is not scored at all: what has been learned cannot be predicted any more.
     """
-    if last is None or last.row.projection_id != projection.pk:
+    if last is None:
         return 0
     scored = np.array(
         sorted(ControlScore.objects.filter(campaign=campaign).values_list("label_id", flat=True)), dtype=np.int64
     )
     is_fresh = (labels.arm == Offer.Arm.CONTROL) & (labels.row >= 0) & (labels.ids > last.row.last_label)
     fresh = np.flatnonzero(is_fresh & ~np.isin(labels.ids, scored))
-    fresh = fresh[pool.has_features[labels.row[fresh]]]
+    earlier = _earlier_predictions(labels.ids[fresh])
+    lost = _seen(labels.ids[fresh], last) - earlier.keys()
+    fresh = fresh[~np.isin(labels.ids[fresh], list(lost))]
     if not len(fresh):
         return 0
+    if last.row.projection_id != projection.pk:
+        pool = load_pool(campaign, last.row.projection)  # the same rows, or more, with the features that it knows
+    fresh = fresh[pool.has_features[labels.row[fresh]]]
     probability = predict(last, campaign, pool, labels, fresh)
-    earlier = _earlier_predictions(labels.ids[fresh])
     scores = [
         ControlScore(
             campaign=campaign,
@@ -68,3 +74,9 @@ def _earlier_predictions(ids: Ints) -> dict[int, tuple[float, int | None, int]]:
         .values_list("pk", f"{score}__probability", f"{score}__estimate_id", f"{score}__label_count")
     )
     return {pk: (probability, estimate, count) for pk, probability, estimate, count in found}
+
+
+def _seen(ids: Ints, last: Known) -> set[int]:
+    """Which of these labels have a predecessor, at the same offer, that the last estimate may have learned from."""
+    before = Label.objects.filter(pk__in=ids.tolist(), offer__labels__id__lte=last.row.last_label)
+    return set(before.values_list("pk", flat=True))
