@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 from trl.trainer.utils import add_fused_lm_head
 
 from training.algorithms.config import TrainingConfig
@@ -65,7 +65,8 @@ def generate(
     report: Callable[[Mapping[str, float | str]], None] | None = None,
 ) -> list[list[Sample]]:
     """As `sample_responses`, from a model in memory. Prompts of like length share a batch; over-long ones lose their
-    beginning. The global random state is left as it was.
+    beginning. The global random state is left as it was. A response ends at any mark that the model or its tokenizer
+    ends with.
     """
     room = config.max_length - config.max_new_tokens
     encoded = [_encode(tokenizer, prompt)[-room:] for prompt in prompts]
@@ -94,7 +95,8 @@ def _generate_block(
     batch = tokenizer.pad({"input_ids": block}, padding=True, padding_side="left", return_tensors="pt").to(model.device)
     width = batch["input_ids"].shape[1]
     sampler: Any = model
-    with torch.inference_mode():
+    ends = _end_marks(model, tokenizer)
+    with torch.inference_mode(), without_own_defaults(model):
         output = sampler.generate(
             input_ids=batch["input_ids"],
             attention_mask=batch["attention_mask"],
@@ -105,19 +107,37 @@ def _generate_block(
             num_return_sequences=config.samples,
             max_new_tokens=config.max_new_tokens,
             pad_token_id=tokenizer.pad_token_id,
+            eos_token_id=ends,
         )
     samples = []
     for row, answer in enumerate(output[:, width:].tolist()):
-        tokens = _until_end(answer, model.generation_config.eos_token_id)
+        tokens = _until_end(answer, ends)
         text = storable(str(tokenizer.decode(tokens, skip_special_tokens=True)))
         samples.append(Sample(text=text, prompt=block[row // config.samples], tokens=tokens))
     return [samples[start : start + config.samples] for start in range(0, len(samples), config.samples)]
 
 
-def _until_end(tokens: list[int], ends: int | list[int] | None) -> list[int]:
+@contextmanager
+def without_own_defaults(model: PreTrainedModel) -> Iterator[None]:
+    """While it lasts the model samples from pi, and not from what its generation_config makes of pi: a penalty for
+    repetition, a filter or a forbidden n-gram would bias every KL and every acceptance. Afterwards it is as it was.
+    """
+    own = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = own
+
+
+def _end_marks(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    own = model.generation_config.eos_token_id
+    return sorted({tokenizer.eos_token_id, *([own] if isinstance(own, int) else own or ())})
+
+
+def _until_end(tokens: list[int], ends: Sequence[int]) -> list[int]:
     """Generated ids up to and with the first end mark; what follows is padding."""
-    marks = {ends} if isinstance(ends, int) else set(ends or ())
-    stop = next((position + 1 for position, token in enumerate(tokens) if token in marks), len(tokens))
+    stop = next((position + 1 for position, token in enumerate(tokens) if token in ends), len(tokens))
     return tokens[:stop]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+from accelerate.utils.modeling import is_peft_model
 from datasets.arrow_dataset import Dataset
 from torch.utils.data import Sampler
 from trl.trainer.rloo_config import RLOOConfig
@@ -19,6 +20,7 @@ from activelearning.algorithms.features import render_text
 from training.algorithms.checkpoints import Durable
 from training.algorithms.config import TrainingConfig
 from training.algorithms.durability import run_trainer
+from training.algorithms.generation import without_own_defaults
 from training.algorithms.language_model import load_tokenizer, lora, prepare_base, trainer_arguments
 from training.algorithms.policy import Fitted, Job, process_count
 
@@ -40,7 +42,15 @@ class EpochSampler(Sampler[int]):
 
 
 class DurableRLOOTrainer(Durable, RLOOTrainer):
-    """TRL's RLOO with our checkpoints. A resumed run generates anew with the random state it left off with."""
+    """TRL's RLOO with our checkpoints. A resumed run generates anew with the random state it left off with.
+
+    Completions are samples of pi, as the gradient has it: TRL sets the usual filters and penalties of the model's
+    generation_config aside, not all.
+    """
+
+    def _generate_single_turn(self, *inputs: Any) -> Any:
+        with without_own_defaults(self.model.get_base_model() if is_peft_model(self.model) else self.model):
+            return super()._generate_single_turn(*inputs)
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
         plain = super()._get_train_sampler(dataset)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM
 
 from tests.training.algorithms.conftest import make_config
 from training.algorithms.generation import encode_pair, generate, log_probs
@@ -42,12 +42,31 @@ def test_a_sample_holds_nothing_that_no_database_takes() -> None:
     model, tokenizer = build_model(), build_tokenizer()
     (nul,) = tokenizer("\x00")["input_ids"]
     letter = tokenizer("a")["input_ids"][0]
-    model.generation_config.suppress_tokens = [token for token in range(259) if token not in (nul, letter)]
+    others = torch.tensor([token for token in range(259) if token not in (nul, letter)])
+    model.lm_head.register_forward_hook(lambda module, given, logits: logits.index_fill(-1, others, -1e4))
     samples = generate(model, tokenizer, PROMPTS, config=make_config(samples=4), seed=0)
     assert any(nul in sample.tokens for row in samples for sample in row), "the model did write NUL"
     for sample in (sample for row in samples for sample in row):
         assert sample.text == "a" * sample.tokens.count(letter)
         assert len(sample.tokens) == 12, "KL is about the tokens as they were drawn"
+
+
+def test_samples_are_those_of_the_model_whatever_its_own_defaults_make_of_it() -> None:
+    model, tokenizer, config = build_model(), build_tokenizer(), make_config(samples=4)
+    expected = generate(model, tokenizer, PROMPTS, config=config, seed=0)
+    own = GenerationConfig(repetition_penalty=9.0, no_repeat_ngram_size=1, min_p=0.9, temperature=0.1, eos_token_id=2)
+    model.generation_config = own
+    assert generate(model, tokenizer, PROMPTS, config=config, seed=0) == expected
+    assert model.generation_config is own
+
+
+@pytest.mark.parametrize(("own", "last"), [(None, 2), (50, 2), ([50, 60], 2), ([50, 60], 60)])
+def test_a_sample_ends_at_any_mark_of_the_model_and_at_the_tokenizers(own: int | list[int] | None, last: int) -> None:
+    model, tokenizer = build_model(), build_tokenizer()
+    model.generation_config.eos_token_id = own
+    model.lm_head.register_forward_hook(lambda module, given, logits: logits.index_fill(-1, torch.tensor(last), 1e4))
+    samples = generate(model, tokenizer, PROMPTS, config=make_config(), seed=0)
+    assert {tuple(sample.tokens) for row in samples for sample in row} == {(last,)}
 
 
 def test_halves_of_surrogate_pairs_are_left_out_and_whole_characters_stay() -> None:
