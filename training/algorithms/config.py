@@ -59,7 +59,8 @@ class TrainingConfig:
     schedule: str = "linear"
     """What the learning rate does after: linear, cosine or constant."""
     max_length: int = 1024
-    """Tokens of prompt and response together, >= 16; longer ones lose the end of the response."""
+    """Tokens of prompt and response together, >= 16; longer ones lose the end of a given response, or the beginning of
+    a prompt that is to be answered."""
     lora_rank: int = 0
     """Rank of the LoRA adapters, or 0 to train every weight."""
     lora_alpha: int = 0

@@ -45,8 +45,16 @@ class DurableRLOOTrainer(Durable, RLOOTrainer):
     """TRL's RLOO with our checkpoints. A resumed run generates anew with the random state it left off with.
 
     Completions are samples of pi, as the gradient has it: TRL sets the usual filters and penalties of the model's
-    generation_config aside, not all.
+    generation_config aside, not all. Prompts of more than `room` tokens lose their beginning: TRL knows no max_length.
     """
+
+    def __init__(self, *args: Any, room: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.room = room
+
+    def _tokenize_prompts(self, prompts: list[Any]) -> tuple[list[list[int]], Any, Any]:
+        ids, *others = super()._tokenize_prompts(prompts)
+        return [row[-self.room :] for row in ids], *others
 
     def _generate_single_turn(self, *inputs: Any) -> Any:
         with without_own_defaults(self.model.get_base_model() if is_peft_model(self.model) else self.model):
@@ -109,6 +117,7 @@ def fit(job: Job) -> Fitted:
             model=str(base),
             reward_funcs=reward,
             args=_arguments(config, job),
+            room=config.max_length - config.max_new_tokens,
             train_dataset=Dataset.from_list(rows),
             processing_class=tokenizer,
             peft_config=lora(config),

@@ -39,3 +39,9 @@ def test_no_default_of_the_model_stands_between_it_and_its_samples(tmp_path: Pat
     assert all(own.no_repeat_ngram_size is own.min_p is None for _, own in asked)
     assert fitted.model is not None
     assert json.loads((fitted.model / "generation_config.json").read_text())["no_repeat_ngram_size"] == 2
+
+
+def test_prompts_leave_room_for_an_answer_within_max_length(tmp_path: Path, asked: Asked) -> None:
+    config = make_config(method="policy_gradient", max_steps=3, max_length=32, max_new_tokens=12)
+    fit(make_job(config, make_data(), tmp_path))
+    assert {width for width, _ in asked} == {20}, "the questions have more characters, and tiny a token for each"
