@@ -7,14 +7,12 @@ as the heartbeat is stale.
 import os
 import signal
 import sys
-import threading
-import time
 import uuid
 from types import FrameType
 
 import django
 
-ORPHANED = 75
+from training.algorithms.orphans import follow_parent
 
 
 class Stop:
@@ -28,19 +26,6 @@ class Stop:
 
     def ask(self, number: int, frame: FrameType | None) -> None:
         self._is_asked = True
-
-
-def follow_parent(parent: int) -> None:
-    """End this process when its parent is gone: nobody beats for it any more, and another may have begun."""
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        if os.getpgrp() == os.getpid():
-            os.killpg(0, signal.SIGKILL)  # with the processes it launched on other GPUs
-        os._exit(ORPHANED)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def main(kind: str, code: str, holder: str, parent: str) -> None:

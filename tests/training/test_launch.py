@@ -7,15 +7,18 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from annotation.models import Campaign
+from tests.training.test_supervision import children_of, wait_until
 from tests.training.test_train_run import SMALL, never
-from training.algorithms import artifact
+from training.algorithms import artifact, child
 from training.algorithms.config import PARALLEL, TrainingConfig
 from training.algorithms.data import TrainingData
-from training.algorithms.policy import Cancelled, OutOfMemory
+from training.algorithms.journal import METRICS
+from training.algorithms.policy import Cancelled, Diverged, OutOfMemory, TimeLimitReached
 from training.datasets.frozen import freeze
 from training.pipeline import launch
 from training.pipeline.preparation import build
@@ -49,7 +52,45 @@ def test_two_processes_leave_one_policy_and_every_step_is_reported(data: Trainin
 
     result = launch.train_here(CONFIG, data, folder=tmp_path / "run", report=report, should_stop=never, devices=2)
     artifact.verify(result.folder, kind="policy", digest=result.digest)
+    assert [one["processes"] for one in said if one["stage"] == "start"] == [2]
     assert [one["step"] for one in said if one["stage"] == "train"] == [1, 2, 3, 4]
+
+
+@pytest.mark.kill
+@pytest.mark.slow
+def test_processes_on_the_gpus_end_with_their_launcher(data: TrainingData, tmp_path: Path) -> None:
+    child.write_order(tmp_path, replace(CONFIG, max_steps=10_000), data)
+    launcher = subprocess.Popen(launch.command(tmp_path, devices=2, parallel="ddp"))
+    try:
+        wait_until(lambda: (tmp_path / METRICS).is_file())
+        ranks = children_of(launcher.pid, "training.algorithms.child")
+    finally:
+        launcher.kill()
+        launcher.wait()
+    assert len(ranks) == 2
+    wait_until(lambda: not any(Path(f"/proc/{rank}").exists() for rank in ranks))
+
+
+@pytest.mark.parametrize(
+    ("ranks", "said"),
+    [
+        ([("1", OutOfMemory("too big")), ("0", RuntimeError("peer closed the connection"))], "out_of_memory"),
+        ([("1", OutOfMemory("too big")), ("0", Cancelled("told to end"))], "out_of_memory"),
+        ([("1", Cancelled("stopped by the main process")), ("0", TimeLimitReached("an hour"))], "time_limit"),
+        ([("0", Diverged()), ("1", RuntimeError("peer closed the connection"))], "diverged"),
+    ],
+)
+def test_the_first_failure_of_several_processes_is_the_reason(
+    ranks: list[tuple[str, Exception]], said: str, tmp_path: Path, data: TrainingData, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(child.signal, "signal", Mock())  # the tests' own process keeps its SIGTERM
+    child.write_order(tmp_path, CONFIG, data)
+    for rank, error in ranks:
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setattr(child, "train", Mock(side_effect=error))
+        assert child.main(tmp_path) != 0
+    assert launch.read_outcome(tmp_path)["state"] == said
+    assert said in launch.ERRORS
 
 
 def test_a_cancel_reaches_the_processes_as_a_file(
@@ -110,7 +151,8 @@ def test_shards_are_refused_without_several_gpus(
         launch.train_here(config, data, folder=tmp_path, report=print, should_stop=never, devices=devices)
 
 
-def test_each_way_to_share_a_run_has_its_configuration(tmp_path: Path) -> None:
+def test_each_way_to_share_a_run_has_its_configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch.torch.cuda, "is_available", lambda: True)
     for parallel in PARALLEL:
         asked = launch.command(tmp_path, devices=2, parallel=parallel)
         shipped = Path(asked[asked.index("--config_file") + 1])

@@ -26,7 +26,7 @@ from training.algorithms.config import TrainingConfig
 from training.algorithms.data import TrainingData
 from training.algorithms.evaluation import Figures, compare_choices, coverage, judge_reward, labelled_offsets
 from training.algorithms.journal import Journal, Report
-from training.algorithms.policy import Fitted, Job, Policy, TextEncoder, is_main_process
+from training.algorithms.policy import Fitted, Job, Policy, TextEncoder, is_main_process, process_count
 from training.algorithms.texts import storable
 
 
@@ -71,7 +71,7 @@ def train(
     should_stop  asked after every optimizer step and every batch of generation
     encoder      what turns generated text into vectors; by default `config.encoder`, loaded when first needed
     raises       Cancelled, TimeLimitReached: stopped at a saved checkpoint. OutOfMemory: half the batch did not fit
-                 either. DiskFull. artifact.Refused: the folder or a checkpoint belongs to another run.
+                 either. DiskFull. Diverged. artifact.Refused: the folder or a checkpoint belongs to another run.
                  ValueError: the data cannot carry this method
     """
     started = time.monotonic()
@@ -93,7 +93,18 @@ def train(
         identity=identity,
     )
     try:
-        journal.write({"stage": "start", "method": config.method, "radius": job.confidence.radius})
+        journal.write(
+            {
+                "stage": "start",
+                "method": config.method,
+                "radius": job.confidence.radius,
+                "processes": process_count(),
+            }
+        )
+        if config.is_generative:
+            from training.algorithms.language_model import limit_memory
+
+            limit_memory(config)
         if config.reference_samples:
             from training.algorithms.references import with_sampled_references
 
@@ -125,11 +136,11 @@ def evaluate(job: Job, fitted: Fitted) -> tuple[Figures, Certificate | None, lis
         return figures, comparison.certificate, comparison.samples
     offsets = np.stack([choice.offset for choice in fitted.choices])
     figures["policy"] = compare_choices(job.confidence, fitted.choices)
+    figures["policy"]["held_out_prompts"] = sum(prompt.is_held_out for prompt in job.data.candidates)
     figures["policy"]["coverage"] = coverage(
         job.confidence,
         offsets,
         conversations=[choice.conversation for choice in fitted.choices],
-    figures["policy"]["held_out_prompts"] = sum(prompt.is_held_out for prompt in job.data.candidates)
         labelled=labelled_offsets(job.data),
     )
     pairs = [(choice.offsets, np.zeros(choice.offsets.shape[1])) for choice in fitted.choices]

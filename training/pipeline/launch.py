@@ -1,6 +1,7 @@
 """A run on several GPUs: `accelerate launch` beside this child, whose metrics file becomes the run's rows."""
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ from training.algorithms.child import OUTCOME, STOP, write_order
 from training.algorithms.config import TrainingConfig
 from training.algorithms.data import TrainingData
 from training.algorithms.journal import METRICS, Report
-from training.algorithms.policy import Cancelled, OutOfMemory, TimeLimitReached
+from training.algorithms.policy import Cancelled, Diverged, OutOfMemory, TimeLimitReached
 from training.algorithms.run import PolicyResult, train
 
 CONFIGURATIONS = Path(__file__).resolve().parents[1] / "accelerate"
@@ -26,6 +27,7 @@ ERRORS: dict[str, type[Exception]] = {
     "out_of_memory": OutOfMemory,
     "disk_full": DiskFull,
     "refused": Refused,
+    "diverged": Diverged,
 }
 
 
@@ -100,11 +102,13 @@ def launch(
 
 def command(folder: Path, *, devices: int, parallel: str) -> list[str]:
     """One machine; the configurations are shipped beside the code. Without a GPU the processes share the CPU."""
-    return [
-        sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(CONFIGURATIONS / f"{parallel}.yaml"),
-        *([] if torch.cuda.is_available() else ["--cpu"]),
-        "--num_processes", str(devices), "-m", "training.algorithms.child", str(folder),
+    launcher = [
+        "accelerate.commands.launch", "--config_file", str(CONFIGURATIONS / f"{parallel}.yaml"),
+        "--num_processes", str(devices),
     ]  # fmt: skip
+    if not torch.cuda.is_available():  # where accelerate would start a single one
+        launcher = ["torch.distributed.run", "--standalone", "--nproc_per_node", str(devices)]
+    return [sys.executable, "-m", *launcher, "-m", "training.algorithms.child", str(folder), str(os.getpgrp())]
 
 
 def read_outcome(folder: Path) -> dict[str, str]:
