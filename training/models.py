@@ -69,6 +69,8 @@ class Work(models.Model):
     stage = models.CharField(max_length=64, blank=True)
     step = models.PositiveIntegerField(default=0)
     steps = models.PositiveIntegerField(default=0)
+    furthest = models.PositiveIntegerField(default=0)
+    """The largest `step` that any attempt came to."""
     attempts = models.PositiveSmallIntegerField(default=0)
     """Times it was taken up since it last got further than ever before."""
     holder = models.UUIDField(null=True, blank=True)

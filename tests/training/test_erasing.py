@@ -348,7 +348,7 @@ def test_a_run_that_fails_after_a_withdrawal_keeps_none_of_its_texts(
     assert not folder_of(cancelled, settings).exists()
 
 
-SCRAPS = ("rows", "references", "data", "checkpoints", "base", "model")
+SCRAPS = ("rows", "references", "pairs", "data", "checkpoints", "base", "model")
 
 
 def scatter(run: Run, settings: Any, *, scraps: tuple[str, ...] = SCRAPS) -> Path:

@@ -23,6 +23,7 @@ from annotation.models import Campaign
 from tests.servers import PATIENCE
 from tests.training.test_train_run import SMALL, perform_now
 from training.algorithms.config import TrainingConfig
+from training.algorithms.policy import TimeLimitReached
 from training.models import Run, RunMetric, Work
 from training.pipeline import supervision
 from training.pipeline.supervision import supervise
@@ -62,11 +63,11 @@ def in_background() -> Iterator[Callable[[Run], threading.Thread]]:
         thread.join(timeout=PATIENCE)
 
 
-def children_of(pid: int) -> list[int]:
+def children_of(pid: int, module: str = "training.child") -> list[int]:
     found = subprocess.run(
         ["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True, check=False
     ).stdout.splitlines()
-    return [int(line.split()[0]) for line in found if "training.child" in line]
+    return [int(line.split()[0]) for line in found if module in line]
 
 
 def wait_until(condition: Callable[[], Any]) -> None:
@@ -202,6 +203,39 @@ def test_progress_forgives_earlier_deaths(labelled: Campaign) -> None:
     services.advance(run, holder=holder, stage="Training", step=5, steps=8)
     run.refresh_from_db()
     assert run.attempts == 2, "the same step again is no progress"
+
+
+def test_a_run_that_always_dies_at_the_same_step_is_given_up(labelled: Campaign) -> None:
+    run = dpo(labelled)
+    holder = services.claim(run)
+    assert holder is not None
+    attempts = []
+    for _death in range(4):
+        for step in (101, 102, 150):  # on from the checkpoint of step 100
+            services.advance(run, holder=holder, stage="Training", step=step, steps=200)
+        services.claim_again(run, holder=holder)
+        run.refresh_from_db()
+        attempts.append(run.attempts)
+    assert attempts == [2, 3, 4, 5]
+
+
+def test_a_worker_that_stops_is_no_death(labelled: Campaign) -> None:
+    run = dpo(labelled)
+    for _restart in range(5):
+        holder = services.claim(run)
+        assert holder is not None
+        services.release(run, holder=holder)
+    run.refresh_from_db()
+    assert (run.state, run.attempts) == (Work.State.WAITING, 0)
+
+
+def test_a_run_that_has_had_its_time_is_not_begun_again(labelled: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(subprocess, "Popen", lambda *a, **k: pytest.fail("a child was started"))
+    run = dpo(labelled, time_limit_seconds=3600)
+    Run.objects.filter(pk=run.pk).update(started_at=timezone.now() - timedelta(hours=2))
+    supervise("run", run.pk)
+    run.refresh_from_db()
+    assert (run.state, run.reason) == (Work.State.FAILED, TimeLimitReached.sentence(3600))
 
 
 def test_a_waiting_run_is_cancelled_at_once(labelled: Campaign) -> None:

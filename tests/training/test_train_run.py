@@ -4,21 +4,25 @@ import errno
 import json
 import shutil
 import uuid
+from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+from django.utils import timezone
 
 from activelearning.models import Embedding, Estimate, Projection
 from activelearning.pipeline import refit
 from activelearning.storage import read_arrays
+from annotation.formats.types import Message, ParsedResponse
 from annotation.models import (
     Campaign,
     Comparison,
+    Conversation,
     Label,
     Membership,
-    Conversation,
     Offer,
     Pool,
     RecordedJudgement,
@@ -34,6 +38,7 @@ from training.algorithms.policy import TimeLimitReached
 from training.algorithms.tiny import build_tokenizer
 from training.datasets.frozen import freeze
 from training.models import Policy, Run, Work
+from training.pipeline import generation as answering
 from training.pipeline import preparation
 from training.pipeline.asking import answer_question
 from training.pipeline.preparation import CannotTrain, build, has_features
@@ -125,6 +130,14 @@ def test_a_worker_that_stops_puts_the_run_back(labelled: Campaign) -> None:
     assert (run.state, run.holder) == (Work.State.WAITING, None)
 
 
+def test_a_run_that_is_stopped_after_its_time_says_that_it_has_had_its_time(labelled: Campaign) -> None:
+    config = TrainingConfig(method="dpo", **{**SMALL, "evaluation_prompts": 0, "time_limit_seconds": 3600})
+    run = start_run(campaign=labelled, config=config, is_forced=True)
+    Run.objects.filter(pk=run.pk).update(started_at=timezone.now() - timedelta(hours=2))
+    run = perform_now(run, should_stop=lambda: True)
+    assert (run.state, run.reason) == (Work.State.FAILED, TimeLimitReached.sentence(3600))
+
+
 def test_a_checkpoint_of_another_run_is_refused_with_a_reason(labelled: Campaign, settings: Any) -> None:
     config = TrainingConfig(method="dpo", **{**SMALL, "seed": 1, "evaluation_prompts": 0})
     asked = iter([False] * 2)
@@ -190,7 +203,9 @@ def test_only_ties_are_nothing_to_train_a_model_on(labelled: Campaign) -> None:
 
 def test_a_full_disk_is_a_reason_and_the_checkpoints_are_kept() -> None:
     assert "no room on the disk" in reason_of(OSError(errno.ENOSPC, "No space left on device"))
-    assert "longer limit" in reason_of(TimeLimitReached("the run reached its limit of 5 s"))
+    assert reason_of(TimeLimitReached(TimeLimitReached.sentence(5))).startswith(
+        "The run reached its limit of 5 s. Resume"
+    )
     assert reason_of(CannotTrain("too few")) == "Too few."
 
 
@@ -270,6 +285,17 @@ def test_negative_rationality_is_left_out_and_recorded_judgements_judge_only(lab
     assert data.lineage["held_out"] == "0 labels, 4 recorded judgements"
 
 
+def test_a_prompt_is_held_out_where_any_of_its_comparisons_is(labelled: Campaign) -> None:
+    trained, alone = Conversation.objects.filter(is_held_out=False).order_by("id")[:2]
+    Comparison.objects.filter(pk=alone.comparisons.order_by("id").first().pk).update(is_held_out=True)
+    run = start_run(campaign=labelled, config=TrainingConfig(method="rerank"), is_forced=True)
+    data = build(run, label_set=freeze(labelled))
+    held_out = {int(prompt.conversation) for prompt in data.candidates if prompt.is_held_out}
+    known = set(Conversation.objects.filter(is_held_out=True).values_list("id", flat=True))
+    assert held_out == known | {alone.pk}
+    assert str(trained.pk) in {prompt.conversation for prompt in data.training_prompts}
+
+
 def test_a_generation_writes_into_the_pool_and_can_be_taken_up_again(labelled: Campaign) -> None:
     config = TrainingConfig(method="dpo", **{**SMALL, "max_steps": 1, "evaluation_prompts": 0})
     run = perform_now(start_run(campaign=labelled, config=config, is_forced=True))
@@ -282,17 +308,6 @@ def test_a_generation_writes_into_the_pool_and_can_be_taken_up_again(labelled: C
     assert generation.state == Work.State.WAITING, "the worker stopped, the generation did not"
     assert generation.step == 8
     holder = services.claim(generation)
-def test_a_prompt_is_held_out_where_any_of_its_comparisons_is(labelled: Campaign) -> None:
-    trained, alone = Conversation.objects.filter(is_held_out=False).order_by("id")[:2]
-    Comparison.objects.filter(pk=alone.comparisons.order_by("id").first().pk).update(is_held_out=True)
-    run = start_run(campaign=labelled, config=TrainingConfig(method="rerank"), is_forced=True)
-    data = build(run, label_set=freeze(labelled))
-    held_out = {int(prompt.conversation) for prompt in data.candidates if prompt.is_held_out}
-    known = set(Conversation.objects.filter(is_held_out=True).values_list("id", flat=True))
-    assert held_out == known | {alone.pk}
-    assert str(trained.pk) in {prompt.conversation for prompt in data.training_prompts}
-
-
     assert holder is not None
     perform("generation", code=generation.code, holder=holder, should_stop=never)
     generation.refresh_from_db()
@@ -301,6 +316,31 @@ def test_a_prompt_is_held_out_where_any_of_its_comparisons_is(labelled: Campaign
     assert written.count() == generation.responses_added > 0
     assert not written.filter(conversation__is_held_out=True).exists()
     assert written.values("conversation").distinct().count() <= 10
+
+
+@pytest.mark.parametrize("text", ["  ", "what is there already"])
+def test_a_generation_asks_no_prompt_twice_where_nothing_new_is_written(
+    labelled: Campaign, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    config = TrainingConfig(method="dpo", **{**NO_PROMPTS, "max_steps": 1})
+    policy = perform_now(start_run(campaign=labelled, config=config, is_forced=True)).policy
+    Response.objects.filter(pk__in=Comparison.objects.values("a")).update(
+        digest=ParsedResponse(messages=(Message(role="assistant", content="what is there already"),)).digest
+    )
+    asked: list[Any] = []
+
+    def write_nothing_new(model: Any, tokenizer: Any, prompts: Any, **_options: Any) -> Any:
+        asked.extend(prompts)
+        return [[SimpleNamespace(text=text)] * 2 for _ in prompts]
+
+    monkeypatch.setattr(answering, "generate", write_nothing_new)
+    row = start_generation(policy=policy, prompts=20, samples=2)
+    holder = services.claim(row)
+    assert holder is not None
+    perform("generation", code=row.code, holder=holder, should_stop=never)
+    row.refresh_from_db()
+    assert (row.state, row.reason, row.step, row.responses_added) == (Work.State.DONE, "", 20, 0)
+    assert len({json.dumps(prompt) for prompt in asked}) == len(asked) == 20
 
 
 @pytest.fixture

@@ -23,9 +23,20 @@ class Cancelled(Exception):
 class TimeLimitReached(Exception):
     """The run used up its time. Its last checkpoint is kept: start it again with more."""
 
+    @staticmethod
+    def sentence(seconds: float) -> str:
+        return f"The run reached its limit of {seconds:g} s. Resume with a longer limit: the last checkpoint is kept."
+
 
 class OutOfMemory(Exception):
     """The model does not fit, with half the batch neither."""
+
+
+class Diverged(Exception):
+    """Loss, gradient or weights are no numbers any more."""
+
+    def __init__(self, said: str = "") -> None:
+        super().__init__(said or "The training diverged. Start a run with a lower learning rate or more warm-up steps.")
 
 
 def is_main_process() -> bool:
@@ -64,7 +75,7 @@ class Job:
             raise Cancelled("the run was cancelled")
         limit = self.config.time_limit_seconds
         if limit and time.monotonic() - self.started > limit:
-            raise TimeLimitReached(f"the run reached its limit of {limit:g} s")
+            raise TimeLimitReached(TimeLimitReached.sentence(limit))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from training.storage import place_of
 SEEN = "withdrawn"
 """A file in the run's data: how many labels of the set were withdrawn when they were read."""
 STOPPED = (Work.State.FAILED, Work.State.CANCELLED)
-SCRAPS = ("checkpoints", "base", "model", "references", "rows", "data")
+SCRAPS = ("checkpoints", "base", "model", "references", "pairs", "rows", "data")
 """What a finished run leaves behind besides its policy, metrics and log: texts of labels, and weights of theirs."""
 
 
@@ -81,5 +81,5 @@ def _forget_waiting(run: Run) -> None:
     if holder is None:
         return
     shutil.rmtree(folder_of_run(run), ignore_errors=True)
-    services.beat(run, holder=holder, attempts=0, step=0, started_at=None)
+    services.beat(run, holder=holder, attempts=0, step=0, furthest=0, started_at=None)
     services.release(run, holder=holder)

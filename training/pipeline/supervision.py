@@ -14,7 +14,6 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import DatabaseError, close_old_connections
-from django.utils import timezone
 
 from training.models import Run, Work
 from training.pipeline.forgetting import forget_stopped
@@ -57,6 +56,9 @@ def supervise(kind: str, pk: int) -> None:
     status: int | None = None
     try:
         while _is_mine(work, holder):
+            if services.is_over_time(work):
+                services.finish(work, holder=holder, state=Work.State.FAILED, reason=services.time_is_up(work))
+                continue
             if work.attempts > services.ATTEMPTS:
                 services.finish(work, holder=holder, state=Work.State.FAILED, reason=_why_given_up(status))
                 continue
@@ -119,7 +121,7 @@ def _follow(child: Child, work: Work, holder: uuid.UUID) -> None:
                 return  # somebody else holds it: the child finds out by itself, and is killed at any rate
         if asked_at and now - asked_at > PATIENCE:
             _kill(child)
-        elif not asked_at and (work.is_cancel_asked or _is_over_time(work)):
+        elif not asked_at and (work.is_cancel_asked or services.is_over_time(work, by=GRACE)):
             asked_at = now
             child.terminate()  # it alone: it passes the word on to what it launched
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -149,15 +151,8 @@ def _refresh_cancel(work: Work) -> None:
         close_old_connections()
 
 
-def _is_over_time(work: Work) -> bool:
-    limit = getattr(work, "config", {}).get("time_limit_seconds") or 0
-    if not limit or work.started_at is None:
-        return False
-    return timezone.now() > work.started_at + timedelta(seconds=limit) + GRACE
-
-
 def _kill(child: Child) -> None:
-    """The child and everything it started."""
+    """The child and its group; processes on other GPUs, which are in none, end by themselves (follow_group)."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
 

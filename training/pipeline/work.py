@@ -15,7 +15,7 @@ from annotation.services.refusals import Refusal
 from training.algorithms.artifact import MANIFEST, Refused
 from training.algorithms.checkpoints import DiskFull, is_disk_full
 from training.algorithms.config import TrainingConfig
-from training.algorithms.policy import Cancelled, OutOfMemory, TimeLimitReached
+from training.algorithms.policy import Cancelled, Diverged, OutOfMemory, TimeLimitReached
 from training.algorithms.run import PolicyResult
 from training.datasets.frozen import BrokenLabelSet, freeze
 from training.models import Generation, LabelSet, Policy, Run, Work
@@ -38,6 +38,7 @@ SENTENCES = (
     DiskFull,
     OutOfMemory,
     TimeLimitReached,
+    Diverged,
     DidNotConverge,
     NotIdentified,
 )
@@ -57,6 +58,8 @@ def perform(kind: str, *, code: uuid.UUID, holder: uuid.UUID, should_stop: Calla
         work.refresh_from_db()
         if work.is_cancel_asked:
             services.finish(work, holder=holder, state=Work.State.CANCELLED)
+        elif services.is_over_time(work):
+            services.finish(work, holder=holder, state=Work.State.FAILED, reason=services.time_is_up(work))
         else:  # the worker is stopping, not the run
             services.release(work, holder=holder)
     except LostHold:
@@ -94,7 +97,7 @@ def train_run(run: Run, *, holder: uuid.UUID, should_stop: Callable[[], bool]) -
 
 def _forget_progress(run: Run, *, holder: uuid.UUID) -> None:
     """The run is about to begin anew: steps and metrics of what it had are none of the new data's."""
-    if not services.beat(run, holder=holder, step=0, attempts=1):
+    if not services.beat(run, holder=holder, step=0, furthest=0, attempts=1):
         raise LostHold
     run.metrics.all().delete()
     run.step = 0
@@ -152,8 +155,6 @@ def reason_of(error: Exception) -> str:
     """A sentence for the page; the whole traceback stands in the log."""
     if is_disk_full(error):
         return f"There is no room on the disk ({error}). Free some and resume: the last checkpoint is kept."
-    if isinstance(error, TimeLimitReached):
-        return f"{_sentence(error)} Resume with a longer limit: the last checkpoint is kept."
     if isinstance(error, SENTENCES):
         return _sentence(error)
     if isinstance(error, ValueError | OSError):

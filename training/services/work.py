@@ -7,11 +7,12 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models import F, Q
-from django.db.models.functions import Coalesce
+from django.db.models.functions import Coalesce, Greatest
 from django.utils import timezone
 from django.utils.translation import gettext_noop
 
 from annotation.services.notices import post_notice
+from training.algorithms.policy import TimeLimitReached
 from training.models import Generation, Run, Work
 
 KINDS: dict[str, type[Run] | type[Generation]] = {"run": Run, "generation": Generation}
@@ -59,13 +60,17 @@ def beat(work: Work, *, holder: uuid.UUID, **written: Any) -> bool:
 
 def advance(work: Work, *, holder: uuid.UUID, stage: str, step: int, steps: int) -> bool:
     """Say how far it is. Further than ever before: earlier deaths no longer count against it."""
-    _held(work, holder).filter(step__lt=step).update(attempts=1)
+    _held(work, holder).filter(furthest__lt=step).update(attempts=1, furthest=step)
     return beat(work, holder=holder, stage=stage, step=step, steps=steps)
 
 
 def release(work: Work, *, holder: uuid.UUID) -> bool:
-    """Put it back, not finished: the next worker takes it up at its last checkpoint."""
-    return bool(_held(work, holder).update(state=Work.State.WAITING, holder=None, heartbeat=None))
+    """Put it back, not finished: the next worker takes it up at its last checkpoint. This was no death."""
+    return bool(
+        _held(work, holder).update(
+            state=Work.State.WAITING, holder=None, heartbeat=None, attempts=Greatest(F("attempts") - 1, 0)
+        )
+    )
 
 
 @transaction.atomic
@@ -113,6 +118,21 @@ def ask_again(work: Work) -> bool:
             state=Work.State.WAITING, is_cancel_asked=False, reason="", attempts=0, finished_at=None, started_at=None
         )
     )
+
+
+def is_over_time(work: Work, *, by: timedelta = timedelta(0)) -> bool:
+    """Whether a run has had its time since it first began, over all attempts, or that and more."""
+    limit = time_limit(work)
+    return bool(limit and work.started_at and timezone.now() > work.started_at + timedelta(seconds=limit) + by)
+
+
+def time_limit(work: Work) -> float:
+    """Seconds, or 0 for no limit."""
+    return float(work.config["time_limit_seconds"]) if isinstance(work, Run) else 0.0
+
+
+def time_is_up(work: Work) -> str:
+    return TimeLimitReached.sentence(time_limit(work))
 
 
 def work_to_do() -> Iterator[tuple[str, int]]:
