@@ -16,8 +16,7 @@ from transformers import PrinterCallback
 
 from training.algorithms.checkpoints import DiskFull, is_disk_full, latest_checkpoint
 from training.algorithms.config import TrainingConfig
-from training.algorithms.language_model import limit_memory
-from training.algorithms.policy import Job, OutOfMemory, process_count
+from training.algorithms.policy import Diverged, Job, OutOfMemory, process_count
 from training.algorithms.watch import Watch
 
 
@@ -27,9 +26,8 @@ def run_trainer(job: Job, build: Callable[[TrainingConfig], Any]) -> int:
     Out of memory is answered once, by the same optimizer step in two halves. Under several processes the other
     processes would wait for ever for the one that failed, so there the run ends and its parent starts it again with
     `config.halved()`.
-    raises  Cancelled, TimeLimitReached (a checkpoint was saved), OutOfMemory, DiskFull, artifact.Refused
+    raises  Cancelled, TimeLimitReached (a checkpoint was saved), OutOfMemory, DiskFull, Diverged, artifact.Refused
     """
-    limit_memory(job.config)
     config = job.config
     try:
         return _run(job, config, build)
@@ -69,6 +67,8 @@ def _run(job: Job, config: TrainingConfig, build: Callable[[TrainingConfig], Any
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     if watch.reason is not None:
         raise watch.reason
+    if not all(torch.isfinite(weights).all() for weights in trainer.model.parameters()):
+        raise Diverged
     steps = int(trainer.state.global_step)
     _save(trainer, job.folder / "model")
     del trainer

@@ -98,6 +98,7 @@ def trainer_arguments(config: TrainingConfig, folder: Path) -> dict[str, Any]:
         "save_total_limit": 2,
         "logging_strategy": "steps",
         "logging_steps": 1,
+        "logging_nan_inf_filter": False,
         "report_to": "none",
         "disable_tqdm": True,
         "optim": "adamw_torch_fused" if torch.cuda.is_available() else "adamw_torch",
@@ -114,5 +115,6 @@ def _training_dtype(config: TrainingConfig) -> str:
 def limit_memory(config: TrainingConfig) -> None:
     """Hold this process to its share of the accelerator; beyond it torch raises as if the memory were full."""
     if config.memory_limit_gib and torch.cuda.is_available():
-        total = torch.cuda.get_device_properties(torch.cuda.current_device()).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, config.memory_limit_gib * 2**30 / total))
+        device = default_device()
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, config.memory_limit_gib * 2**30 / total), device)

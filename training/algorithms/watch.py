@@ -1,5 +1,6 @@
 """The callback that watches a Trainer: metrics out, stop and time limit in, checkpoints by the clock."""
 
+import math
 import time
 from typing import Any
 
@@ -7,7 +8,7 @@ import torch
 from accelerate.utils.operations import broadcast_object_list
 from transformers import TrainerCallback
 
-from training.algorithms.policy import Cancelled, Job, TimeLimitReached, process_count
+from training.algorithms.policy import Cancelled, Diverged, Job, TimeLimitReached, process_count
 
 NAMES = {
     "loss": "loss",
@@ -68,6 +69,8 @@ class Watch(TrainerCallback):
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if logs is None or "loss" not in logs or not state.is_world_process_zero:
             return
+        if not all(math.isfinite(logs[name]) for name in ("loss", "grad_norm") if name in logs):
+            raise Diverged
         now = time.monotonic()
         metrics: dict[str, float | str] = {"stage": "train", "step": state.global_step, "steps": state.max_steps}
         metrics |= {ours: float(logs[theirs]) for theirs, ours in NAMES.items() if theirs in logs}

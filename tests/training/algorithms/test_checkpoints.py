@@ -25,8 +25,9 @@ from training.algorithms.child import OUTCOME, write_order
 from training.algorithms.config import TrainingConfig
 from training.algorithms.data import TrainingData
 from training.algorithms.journal import read_metrics
-from training.algorithms.policy import Cancelled, OutOfMemory, TimeLimitReached
+from training.algorithms.policy import Cancelled, Diverged, OutOfMemory, TimeLimitReached
 from training.algorithms.run import PolicyResult, train
+from training.algorithms.watch import Watch
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -237,6 +238,24 @@ def test_the_time_limit_leaves_a_checkpoint(data: TrainingData, tmp_path: Path) 
         run(make_config(max_steps=5000, time_limit_seconds=0.5), data, tmp_path)
     found, _ = latest_checkpoint(tmp_path / "checkpoints", expect={})
     assert found is not None
+
+
+def test_a_run_that_diverges_fails_and_leaves_no_policy(data: TrainingData, tmp_path: Path) -> None:
+    with pytest.raises(Diverged, match="lower learning rate"):
+        run(make_config(learning_rate=1e18, checkpoint_steps=1), data, tmp_path)
+    assert all(loss > 0 for _, loss in losses(tmp_path)), "what is no number is not shown as a loss of 0"
+    assert not (tmp_path / "policy").exists()
+
+
+def test_weights_that_are_no_numbers_at_the_end_are_no_policy(
+    data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(watch: Watch, *args: Any, model: Any, **more: Any) -> None:
+        next(model.parameters()).data.fill_(float("inf"))
+
+    monkeypatch.setattr(Watch, "on_train_end", spoil)
+    with pytest.raises(Diverged):
+        run(make_config(max_steps=1, evaluation_prompts=0), data, tmp_path)
 
 
 def test_the_clock_asks_for_checkpoints_up_to_the_last_step(data: TrainingData, tmp_path: Path) -> None:
