@@ -8,11 +8,11 @@ Pairs of them are labelled by the reward itself, P(first preferred) = sigma(lcb 
 the same Gibbs policy. The paper labels pairs by a hard winner; the soft label keeps the minimiser exact.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from accelerate.utils.operations import broadcast_object_list
 from numpy.random import Generator
 from scipy.special import expit
 
@@ -20,8 +20,9 @@ from activelearning.algorithms.features import render_text
 from activelearning.algorithms.types import Bools, Floats
 from training.algorithms.generation import Sample, sample_responses
 from training.algorithms.language_model import prepare_base
-from training.algorithms.policy import Fitted, Job, is_main_process, process_count
+from training.algorithms.policy import Fitted, Job
 from training.algorithms.policy_dpo import fit_rows
+from training.algorithms.shared import made_once
 
 
 def accept(scores: Floats, *, kl_weight: float, rng: Generator) -> Bools:
@@ -45,19 +46,23 @@ def pair(scores: Floats, kept: Bools) -> list[tuple[int, int]]:
 
 
 def fit(job: Job) -> Fitted:
-    """rso: sample, accept, pair, DPO. Resumption samples again (the same, from the seed) and trains on."""
+    """rso: sample, accept, pair, DPO. What was sampled is kept in folder/pairs for all processes and resumptions."""
     if job.data.projection is None:
         raise ValueError("rso scores new texts: it needs the projection of the campaign's features")
     if not job.data.training_prompts:
         raise ValueError("rso needs prompts that are not held out")
     base = prepare_base(job.config, job.folder)
-    shared: list[Any] = [draw_pairs(job, base) if is_main_process() else None]
-    if process_count() > 1:  # all processes must train on the very same rows
-        broadcast_object_list(shared, from_process=0)
-    rows, acceptance = shared[0]
+
+    def sample(folder: Path) -> None:
+        rows, acceptance = draw_pairs(job, base)
+        text = json.dumps({"rows": rows, "acceptance": acceptance})
+        (folder / "pairs.json").write_text(text, encoding="utf-8")
+
+    pairs = json.loads((made_once(job, "pairs", sample) / "pairs.json").read_text(encoding="utf-8"))
+    rows = pairs["rows"]
     if not rows:
         raise ValueError("all samples of every prompt score the same: there is nothing to learn from")
-    return fit_rows(job, rows, notes={"acceptance": acceptance})
+    return fit_rows(job, rows, notes={"acceptance": pairs["acceptance"]})
 
 
 def draw_pairs(job: Job, base: Path) -> tuple[list[dict[str, Any]], float]:

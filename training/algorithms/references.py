@@ -5,22 +5,19 @@ candidates cannot tell which of them is the less known. Samples of the base mode
 """
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from accelerate.utils.operations import broadcast_object_list
 from safetensors.numpy import load_file, save_file
 
 from activelearning.algorithms.features import render_text
 from activelearning.algorithms.pessimism import reference_feature
-from activelearning.algorithms.types import Floats
-from training.algorithms import artifact
 from training.algorithms.data import TrainingData
 from training.algorithms.generation import sample_responses
 from training.algorithms.language_model import prepare_base
-from training.algorithms.policy import Job, is_main_process, process_count
+from training.algorithms.policy import Job
+from training.algorithms.shared import made_once
 
 
 def with_sampled_references(job: Job) -> TrainingData:
@@ -31,21 +28,10 @@ def with_sampled_references(job: Job) -> TrainingData:
     """
     if job.data.projection is None:
         raise ValueError("reference samples are new texts: scoring them needs the projection of the features")
-    shared = [_find(job) if is_main_process() else None]
-    if process_count() > 1:
-        broadcast_object_list(shared, from_process=0)
-    return replace(job.data, references={**(shared[0] or {}), **job.data.references})
-
-
-def _find(job: Job) -> dict[str, Floats]:
-    folder = job.folder / "references"
-    try:
-        artifact.verify(folder, kind="references", expect=job.identity)
-    except artifact.NotFinished:
-        shutil.rmtree(folder, ignore_errors=True)
-        _sample(job, folder)
+    folder = made_once(job, "references", lambda folder: _sample(job, folder))
     names = json.loads((folder / "conversations.json").read_text(encoding="utf-8"))
-    return dict(zip(names, load_file(folder / "references.safetensors")["references"], strict=True))
+    sampled = dict(zip(names, load_file(folder / "references.safetensors")["references"], strict=True))
+    return replace(job.data, references={**sampled, **job.data.references})
 
 
 def _sample(job: Job, folder: Path) -> None:
@@ -65,8 +51,6 @@ def _sample(job: Job, folder: Path) -> None:
         job.check()
         texts = [render_text([*prompt.prompt, {"role": "assistant", "content": sample.text}]) for sample in samples]
         means.append(reference_feature(job.data.projection(job.encoder.encode(texts)))[None])
-    folder.mkdir(parents=True)
     save_file({"references": np.concatenate(means)}, folder / "references.safetensors")
     names = [prompt.conversation for prompt in prompts]
     (folder / "conversations.json").write_text(json.dumps(names), encoding="utf-8")
-    artifact.seal(folder, kind="references", content=job.identity)
