@@ -14,9 +14,11 @@ from training.algorithms.config import TrainingConfig
 disable_progress_bar()
 
 PLAIN_TEMPLATE = (
-    "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + eos_token + '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'assistant: ' }}{% endif %}"
+    "{% for message in messages %}{{ message['role'] + ':\\n' + message['content'] + eos_token + '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'assistant:\\n' }}{% endif %}"
 )
+"""Prompts end in a newline: byte-level tokenizers join a space to the word after it, so that a prompt that ends in a
+space has other tokens before an answer that is sampled than before the same answer in training."""
 
 
 def prepare_base(config: TrainingConfig, folder: Path) -> Path:
@@ -27,8 +29,16 @@ def prepare_base(config: TrainingConfig, folder: Path) -> Path:
 
 
 def load_tokenizer(base: Path) -> PreTrainedTokenizerBase:
-    """The model's tokenizer, padding on the left; a base without a chat template gets a plain one."""
+    """The model's tokenizer, padding on the left; a base without a chat template gets a plain one.
+
+    raises  ValueError  it has no end mark
+    """
     tokenizer = AutoTokenizer.from_pretrained(str(base), padding_side="left", trust_remote_code=False)
+    if tokenizer.eos_token is None:
+        raise ValueError(
+            f"the tokenizer of {base} has no end mark (eos_token), so that no answer would ever end: choose another "
+            "base model, or name the mark in its tokenizer_config.json"
+        )
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     if tokenizer.chat_template is None:
