@@ -95,7 +95,8 @@ class Campaign(models.Model):
     label_count = models.PositiveIntegerField(default=0)
     """Current labels of every arm."""
     label_version = models.PositiveBigIntegerField(default=0)
-    """Grows with every label, edit and undo: an estimate older than this is stale."""
+    """Grows with every label, edit and undo, and with whatever else a fit depends on, such as a member's stated
+    rationality: an estimate older than this is stale."""
 
     class Meta:
         constraints = [

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from django.db import IntegrityError, connection, transaction
-from django.db.models import Max, QuerySet
+from django.db.models import F, Max, QuerySet
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -37,6 +37,8 @@ COPIED = tuple(
     )
 )  # fmt: skip
 """Settings that a clone takes over."""
+FITTED = {"pools", "rationality_mode", "ridge"}
+"""Settings without which an estimate of the same labels would be another: who is stated to be how rational, too."""
 
 
 @transaction.atomic
@@ -150,6 +152,8 @@ def change_settings(
         after = set(campaign.pools.values_list("name", flat=True))
         if before != after:
             details["pools"] = [", ".join(sorted(before)), ", ".join(sorted(after))]
+    if details.keys() & FITTED:
+        Campaign.objects.filter(pk=campaign.pk).update(label_version=F("label_version") + 1)
     if details:
         record_audit(user=user, verb="change settings", object=campaign.name, campaign=campaign, details=details)
     campaign.refresh_from_db()

@@ -90,13 +90,19 @@ def depart_members(*, memberships: Iterable[Membership], user: User | None, reas
 
 
 @transaction.atomic
+@transaction.atomic
 def change_member(
     *, membership: Membership, user: User | None, rationality: float | None = None, **terms: Any
 ) -> Membership:
     """What holds for one member alone. `rationality` is the known one in all categories; None is none stated."""
     known = {name: value for name, value in membership.rationality.items() if name}
     terms["rationality"] = known if rationality is None else known | {"": rationality}
+    before = Membership.objects.select_for_update().get(pk=membership.pk)
     Membership.objects.filter(pk=membership.pk).update(**terms)
+    if terms["rationality"] != before.rationality:
+        Campaign.objects.filter(pools=membership.pool_id, rationality_mode=Campaign.RationalityMode.KNOWN).update(
+            label_version=F("label_version") + 1
+        )
     details = {name: str(value) for name, value in terms.items()}
     record_audit(user=user, verb="change member", object=membership.teacher.pseudonym, details=details)
     membership.refresh_from_db()

@@ -13,6 +13,7 @@ from activelearning.models import ControlScore, Estimate, OfferReason, Plan, Pla
 from activelearning.pipeline import embed, refit, replan, replanning, replay
 from activelearning.planning import choose
 from activelearning.progress import Lost, read_lost
+from activelearning.services import needs_planning
 from annotation.models import (
     Campaign,
     Comparison,
@@ -25,9 +26,11 @@ from annotation.models import (
     Teacher,
     User,
 )
+from annotation.services.campaigns import change_settings
 from annotation.services.labels import undo_label
 from annotation.services.offers import lapse_offers
 from annotation.services.people import REMOVE, withdraw_teacher
+from annotation.services.pools import change_member
 from tests.activelearning.conftest import answer, hire, hold_out, live_offers
 from tests.conftest import add_conversations
 
@@ -451,3 +454,37 @@ def test_a_plan_with_languages_is_replayed_after_another_came(ready: Campaign) -
     Conversation.objects.filter(pk__in=Conversation.objects.order_by("-pk").values("pk")[:5]).update(language="es")
     embed(ready.pk)
     assert replay(Plan.objects.get()).is_same
+
+
+def test_a_rationality_that_is_stated_anew_is_learned_from_in_a_closed_campaign_too(ready: Campaign) -> None:
+    Campaign.objects.filter(pk=ready.pk).update(rationality_mode=Campaign.RationalityMode.KNOWN)
+    teacher = Teacher.objects.order_by("pk")[0]
+    for _ in range(4):
+        replan(ready.pk)
+        answer(ready, teacher)
+    refit(ready.pk)
+    before = Estimate.objects.latest()
+    Campaign.objects.filter(pk=ready.pk).update(state=Campaign.State.CLOSED)
+    member = teacher.memberships.get()
+    change_member(membership=member, user=None, capacity=9, rationality=1.0)
+    assert not needs_planning(Campaign.objects.get(pk=ready.pk)), "nothing about the labels has changed"
+    change_member(membership=member, user=None, rationality=0.1)
+    assert needs_planning(Campaign.objects.get(pk=ready.pk))
+    replan(ready.pk)
+    assert {row.value for row in TeacherRationality.objects.filter(teacher=teacher)} == {0.1}
+    assert Estimate.objects.latest().log_det < before.log_det
+    assert not needs_planning(Campaign.objects.get(pk=ready.pk))
+
+
+@pytest.mark.parametrize("changed", [{"ridge": 3.0}, {"rationality_mode": "estimated"}, {"pools": []}])
+def test_settings_that_the_fit_depends_on_are_learned_with_in_a_closed_campaign_too(
+    ready: Campaign, changed: dict[str, Any]
+) -> None:
+    Campaign.objects.filter(pk=ready.pk).update(rationality_mode="known", state="closed")
+    refit(ready.pk)
+    assert not needs_planning(Campaign.objects.get(pk=ready.pk))
+    change_settings(campaign=Campaign.objects.get(pk=ready.pk), user=None, **changed)
+    assert needs_planning(Campaign.objects.get(pk=ready.pk))
+    replan(ready.pk)
+    assert not needs_planning(Campaign.objects.get(pk=ready.pk))
+    assert Estimate.objects.count() == 2
