@@ -2,8 +2,13 @@
 
 Each measure has the shape that theory gives it: log det grows as a multiple of log n, a standard error and the bound
 (M13) fall as a power of n, and accuracy nears its limit as 1 / sqrt(n). All three are straight lines in the right
-coordinates, fitted by least squares, with a prediction interval of Student's t. Neighbouring points of one campaign
-share labels, so the residuals' autocorrelation widens the interval. *Derived*; no paper's formula.
+coordinates, y = start + slope x + noise. *Derived*; no paper's formula.
+
+Points of one curve share their labels. Each of the first three is a function of a mean over labels, and so is its
+noise, to first order: n noise(n) is a sum of independent terms, one a label, so that cov(noise(n), noise(m)) is
+c / max(n, m). The steps of that sum are independent, of variance c times the labels between two points: they are
+fitted by least squares, and the forecast starts from the last point. Stretches of accuracy share no labels: their
+noise is independent as it stands.
 """
 
 from collections.abc import Callable
@@ -62,17 +67,31 @@ class StopAdvice:
 def forecast(measure: Measure, labels: Floats, values: Floats, at: Floats, *, level: float = 0.95) -> Forecast | None:
     """Carry a curve on; None while it has fewer than five points.
 
+        value(m) = line(m) + k rest(n),   k = n / m
+        variance(m) = c [(m - n) / m^2 + (f_m - k f_n)' G (f_m - k f_n)]
+
+    n the last count, rest(n) how far the curve's last point lies from the line, f = (1, x), G the inverse Gram matrix
+    of the fit: the best linear unbiased prediction and its error. For accuracy k = 0, with c [1 + f_m' G f_m].
+
     labels  (p,) float64   label counts above 0 (or money: the axis is whatever is counted), rising
     values  (p,) float64   the measure at them; above 0 for errors and bounds
-    at      (t,) float64   counts to forecast
-    raises  ValueError     shapes disagree, counts at or below 0, an error at or below 0
+    at      (t,) float64   counts to forecast, none below the last of `labels`
+    raises  ValueError     shapes disagree, counts that do not rise from above 0, an error at or below 0
     """
     line = _fit_line(measure, labels, values)
     if line is None:
         return None
-    center, error, freedom = line(at)
-    reach = float(student.ppf(0.5 + level / 2, freedom)) * error
-    _, back = _coordinates(measure)
+    if np.any(at < labels[-1]):
+        raise ValueError("A forecast looks ahead of the curve.")
+    to, back = _coordinates(measure)
+    if measure is Measure.ACCURACY:
+        kept, fresh = np.zeros(len(at)), np.ones(len(at))
+    else:
+        kept, fresh = labels[-1] / at, (at - labels[-1]) / at**2
+    rows = _rows(measure, at, labels[-1]) - np.outer(kept, [1.0, 0.0])  # (t, 2)
+    center = rows @ line.coefficients + kept * to(values[-1:])
+    error = np.sqrt(line.variance * (fresh + np.einsum("ij,jk,ik->i", rows, line.scatter, rows)))
+    reach = float(student.ppf(0.5 + level / 2, line.freedom)) * error
     ends = back(center - reach), back(center + reach)
     return Forecast(measure, at, back(center), np.minimum(*ends), np.maximum(*ends))
 
@@ -88,6 +107,9 @@ def advise_stop(
 ) -> StopAdvice:
     """Stop when the next labels are expected to move the measure by less than the threshold.
 
+    The change is that from the curve's last point to the forecast, with the forecast's interval. Of accuracy, whose
+    last point is mostly the noise of a few labels, it is that of the line, with the interval of the slope.
+
     following  B, the labels that would be bought next, or the money that would be spent
     threshold  in the measure's own unit
     """
@@ -96,10 +118,15 @@ def advise_stop(
     if there is None:
         reason = "The curve has too few points yet: a forecast needs five."
         return StopAdvice(None, Figure.undefined(reason, count=len(labels)))
-    better = -1.0 if measure in (Measure.STANDARD_ERROR, Measure.BOUND) else 1.0
-    change = better * float(there.value[1] - there.value[0])
-    spread = _change_spread(measure, labels, values, there, level)
-    figure = Figure(max(change, 0.0), max(0.0, change - spread), max(0.0, change + spread), len(labels))
+    change = float(there.value[1] - there.value[0])
+    if measure is Measure.ACCURACY:
+        reach = _reach_of_rise(labels, values, following=following, level=level)
+        ends = change - reach, change + reach
+    else:
+        ends = float(there.low[1] - there.value[0]), float(there.high[1] - there.value[0])
+    if measure in (Measure.STANDARD_ERROR, Measure.BOUND):
+        change, ends = -change, (-ends[1], -ends[0])
+    figure = Figure(max(change, 0.0), max(ends[0], 0.0), max(ends[1], 0.0), len(labels))
     return StopAdvice(change < threshold, figure)
 
 
@@ -154,8 +181,20 @@ def expected_log_det(rows: Floats) -> tuple[float, float] | None:
     return float(log_det(total) - width * np.log(count) - bias), float(variance)
 
 
-Line = Callable[[Floats], tuple[Floats, Floats, int]]
-"""Counts to the line's height, its prediction error and the degrees of freedom."""
+@dataclass(frozen=True)
+class _Line:
+    """The line through a curve in its coordinates.
+
+    coefficients  (2,)            its height at the last point, its slope
+    scatter       (2, 2)          inverse Gram matrix of the whitened rows
+    variance      c               of the whitened noise
+    freedom       degrees of it
+    """
+
+    coefficients: Floats
+    scatter: Floats
+    variance: float
+    freedom: int
 
 
 def _coordinates(measure: Measure) -> tuple[Callable[[Floats], Floats], Callable[[Floats], Floats]]:
@@ -167,43 +206,34 @@ def _coordinates(measure: Measure) -> tuple[Callable[[Floats], Floats], Callable
     return lambda y: y, lambda y: y
 
 
-def _regressor(measure: Measure, labels: Floats) -> Floats:
-    return -1.0 / np.sqrt(labels) if measure is Measure.ACCURACY else np.log(labels)
+def _rows(measure: Measure, labels: Floats, last: float) -> Floats:
+    """(t, 2): 1 and x, which is 0 at the curve's last count."""
+    x = 1.0 / np.sqrt(last) - 1.0 / np.sqrt(labels) if measure is Measure.ACCURACY else np.log(labels / last)
+    return np.column_stack([np.ones_like(x), x])
 
 
-def _fit_line(measure: Measure, labels: Floats, values: Floats) -> Line | None:
-    if labels.shape != values.shape or not np.all(labels > 0):
-        raise ValueError("Every value needs a label count above 0.")
+def _fit_line(measure: Measure, labels: Floats, values: Floats) -> _Line | None:
+    if labels.shape != values.shape or not np.all(np.diff(labels, prepend=0.0) > 0):
+        raise ValueError("Every value needs a label count above 0 and above the one before.")
     if measure in (Measure.STANDARD_ERROR, Measure.BOUND) and not np.all(values > 0):
         raise ValueError("Errors and bounds are above 0.")
     if len(labels) < FEWEST:
         return None
-    x, y = _regressor(measure, labels), _coordinates(measure)[0](values)
-    matrix = np.column_stack([np.ones_like(x), x])
-    (start, slope), *_ = np.linalg.lstsq(matrix, y, rcond=None)
-    rest = y - start - slope * x
-    freedom = len(x) - 2
-    variance = float(rest @ rest) / freedom
-    square = float(rest @ rest)
-    follow = float(np.clip(rest[1:] @ rest[:-1] / square, 0.0, 0.9)) if square > 0 else 0.0
-    inflation = (1 + follow) / (1 - follow)  # fewer independent points than there are
-    gram = np.linalg.inv(matrix.T @ matrix)  # 2 by 2
-
-    def line(at: Floats) -> tuple[Floats, Floats, int]:
-        rows = np.column_stack([np.ones(len(at)), _regressor(measure, at)])
-        reach = variance * (1 + inflation * np.einsum("ij,jk,ik->i", rows, gram, rows))
-        return rows @ np.array([start, slope]), np.sqrt(reach), freedom
-
-    return line
+    rows, y = _rows(measure, labels, labels[-1]), _coordinates(measure)[0](values)
+    if measure is not Measure.ACCURACY:
+        root = np.sqrt(np.diff(labels, prepend=0.0))
+        rows = np.diff(labels[:, None] * rows, axis=0, prepend=np.zeros((1, 2))) / root[:, None]
+        y = np.diff(labels * y, prepend=0.0) / root
+    coefficients = np.asarray(np.linalg.lstsq(rows, y, rcond=None)[0], dtype=np.float64)
+    scatter = np.asarray(np.linalg.inv(rows.T @ rows), dtype=np.float64)  # 2 by 2
+    rest, freedom = y - rows @ coefficients, len(y) - 2
+    return _Line(coefficients, scatter, float(rest @ rest) / freedom, freedom)
 
 
-def _change_spread(measure: Measure, labels: Floats, values: Floats, there: Forecast, level: float) -> float:
-    """Half-width of the interval of the change: the slope's error, which both ends share."""
-    x, y = _regressor(measure, labels), _coordinates(measure)[0](values)
-    slope, start = np.polyfit(x, y, 1)
-    rest = y - start - slope * x
-    away = x - x.mean()
-    error = float(np.sqrt(rest @ rest / (len(x) - 2) / (away @ away)))
-    step = float(np.diff(_regressor(measure, there.labels))[0])
-    scale = float(there.value[1]) if measure in (Measure.STANDARD_ERROR, Measure.BOUND) else 1.0
-    return float(student.ppf(0.5 + level / 2, len(x) - 2)) * error * step * scale
+def _reach_of_rise(labels: Floats, values: Floats, *, following: float, level: float) -> float:
+    """Half-width of the interval of accuracy's rise: the slope's error, which both ends share."""
+    line = _fit_line(Measure.ACCURACY, labels, values)
+    if line is None:
+        return np.inf
+    step = float(_rows(Measure.ACCURACY, labels[-1:] + following, labels[-1])[0, 1])
+    return float(student.ppf(0.5 + level / 2, line.freedom) * np.sqrt(line.variance * line.scatter[1, 1]) * step)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from scipy.special import digamma
+from scipy.stats import t as student
 
 from activelearning.algorithms.forecast import (
     Measure,
@@ -33,29 +34,74 @@ def test_a_noiseless_planted_curve_is_carried_on_exactly(measure: Measure, curve
     np.testing.assert_allclose(found.high - found.low, 0, atol=1e-6)
 
 
-def test_the_interval_covers_what_comes() -> None:
-    inside = 0
-    for seed in range(400):
-        generator = np.random.default_rng(seed)
-        values = 4 * LABELS**-0.5 * np.exp(generator.normal(0, 0.1, size=LABELS.size))
-        there = 4 * 1000**-0.5 * np.exp(generator.normal(0, 0.1))
-        found = forecast(Measure.STANDARD_ERROR, LABELS, values, np.array([1000.0]))
-        assert found is not None
-        inside += found.low[0] <= there <= found.high[0]
-    assert 0.92 < inside / 400 < 0.99
+def grow(seed: int) -> tuple[Floats, Floats, Floats]:
+    """A campaign of 600 labels, measured every ten: counts, worst error over sixty rows, log det of the information."""
+    generator = np.random.default_rng(seed)
+    pool, lengths = generator.standard_normal((60, 8)), np.exp(generator.normal(0, 0.5, size=(600, 1)))
+    labels = generator.standard_normal((600, 8)) * lengths
+    information = np.eye(8) + np.cumsum(0.2 * labels[:, :, None] * labels[:, None, :], axis=0)[9::10]
+    variances = np.einsum("ij,njk,ik->ni", pool, np.linalg.inv(information), pool)
+    return np.arange(10.0, 601.0, 10.0), np.sqrt(variances.max(axis=1)), np.linalg.slogdet(information)[1]
 
 
-def test_noise_that_persists_widens_the_interval() -> None:
-    generator = np.random.default_rng(0)
-    white = generator.normal(0, 1, size=LABELS.size)
-    smooth = np.concatenate([np.sort(white[:9]), np.sort(white[9:])[::-1]])
-    widths = []
-    for noise in (white, smooth):
-        noise = (noise - noise.mean()) / noise.std()
-        found = forecast(Measure.LOG_DET, LABELS, 5 * np.log(LABELS) + 0.1 * noise, AT)
-        assert found is not None
-        widths.append(found.high[0] - found.low[0])
-    assert widths[1] > widths[0]
+@pytest.mark.parametrize("apart", [1, 5])
+@pytest.mark.parametrize(("measure", "column"), [(Measure.STANDARD_ERROR, 1), (Measure.LOG_DET, 2)])
+def test_a_campaigns_next_labels_end_within_the_interval_and_so_does_the_change(
+    measure: Measure, column: int, apart: int
+) -> None:
+    """Points of one campaign share labels; how far apart they were measured must not matter."""
+    ends = changes = 0
+    for seed in range(120):
+        campaign = grow(seed)
+        labels, values = campaign[0], campaign[column]
+        past = np.flatnonzero((labels >= 125) & (labels <= 500))[::-apart][::-1]
+        there = forecast(measure, labels[past], values[past], labels[-1:])
+        change = advise_stop(measure, labels[past], values[past], following=100, threshold=0.1).change
+        assert there is not None
+        assert change.low is not None
+        assert change.high is not None
+        ends += there.low[0] <= values[-1] <= there.high[0]
+        changes += change.low <= abs(values[-1] - values[past[-1]]) <= change.high
+    assert 0.88 < ends / 120 < 0.99
+    assert 0.88 < changes / 120 < 0.99
+
+
+def test_the_forecast_starts_from_where_the_curve_is() -> None:
+    values = 4 * LABELS**-0.5 * np.exp(np.random.default_rng(1).normal(0, 0.05, size=LABELS.size))
+    found = forecast(Measure.STANDARD_ERROR, LABELS, values, np.array([500.0, 501.0, 600.0, 1000.0]))
+    assert found is not None
+    assert found.value[0] == pytest.approx(values[-1])
+    assert found.high[0] - found.low[0] == pytest.approx(0.0, abs=1e-9)
+    assert np.all(np.diff(found.high / found.low) > 0)
+
+
+def test_the_curves_line_is_that_of_generalised_least_squares() -> None:
+    """Fit and forecast, by the covariance matrix c / max(n, m) of points that share labels."""
+    values = 5 * np.log(LABELS) + np.random.default_rng(2).normal(0, 0.1, size=LABELS.size)
+    shared = 1.0 / np.maximum.outer(LABELS, LABELS)
+    inverse, design = np.linalg.inv(shared), np.column_stack([np.ones(LABELS.size), np.log(LABELS)])
+    scatter = np.linalg.inv(design.T @ inverse @ design)
+    line = scatter @ design.T @ inverse @ values
+    rest = values - design @ line
+    spread = rest @ inverse @ rest / (LABELS.size - 2)
+    ahead, weights = np.array([1.0, np.log(800.0)]), inverse @ np.full(LABELS.size, 1 / 800)
+    short = ahead - design.T @ weights
+    error = np.sqrt(spread * (1 / 800 - weights @ shared @ weights + short @ scatter @ short))
+    found = forecast(Measure.LOG_DET, LABELS, values, np.array([800.0]))
+    assert found is not None
+    assert found.value[0] == pytest.approx(ahead @ line + weights @ rest)
+    assert (found.high - found.low)[0] == pytest.approx(2 * student.ppf(0.975, LABELS.size - 2) * error)
+
+
+@pytest.mark.parametrize("at", [400.0, 499.0])
+def test_a_forecast_looks_ahead(at: float) -> None:
+    with pytest.raises(ValueError, match="ahead"):
+        forecast(Measure.LOG_DET, LABELS, np.log(LABELS), np.array([at]))
+
+
+def test_counts_that_do_not_rise_are_refused() -> None:
+    with pytest.raises(ValueError, match="above the one before"):
+        forecast(Measure.LOG_DET, LABELS[::-1], np.log(LABELS), AT)
 
 
 def test_accuracy_stays_within_zero_and_one() -> None:
@@ -95,15 +141,22 @@ def test_it_stops_when_the_next_labels_move_less_than_the_threshold() -> None:
     assert stop.change.value == pytest.approx(gain)
 
 
-def test_the_changes_interval_covers_the_planted_change() -> None:
-    inside, planted = 0, 0.5 * np.log(600 / 500)
+def test_accuracys_intervals_cover_what_was_planted() -> None:
+    """Its points share no labels: the interval of the next point holds its noise, that of the change is the line's."""
+    ends = changes = 0
+    planted = 1.1 / np.sqrt(500) - 1.1 / np.sqrt(600)
     for seed in range(300):
-        values = 0.5 * np.log(LABELS) + np.random.default_rng(seed).normal(0, 0.05, size=LABELS.size)
-        change = advise_stop(Measure.LOG_DET, LABELS, values, following=100, threshold=0.1).change
+        generator = np.random.default_rng(seed)
+        values = 0.7 - 1.1 / np.sqrt(LABELS) + generator.normal(0, 0.02, size=LABELS.size)
+        there = forecast(Measure.ACCURACY, LABELS, values, np.array([600.0]))
+        change = advise_stop(Measure.ACCURACY, LABELS, values, following=100, threshold=0.1).change
+        assert there is not None
         assert change.low is not None
         assert change.high is not None
-        inside += change.low <= planted <= change.high
-    assert 0.91 < inside / 300 < 0.99
+        ends += there.low[0] <= 0.7 - 1.1 / np.sqrt(600) + generator.normal(0, 0.02) <= there.high[0]
+        changes += change.low <= planted <= change.high
+    assert 0.91 < ends / 300 < 0.99
+    assert 0.91 < changes / 300 < 0.99
 
 
 def test_a_planted_saving_is_found_and_covered() -> None:
