@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from django.utils.functional import _StrPromise
 
 TINY = "tiny"
+CHOOSING = (Method.RERANK, Method.BEST_OF_N)
+"""Their policies choose among given responses, and have no model to start from."""
 MOST_STEPS = 1_000_000_000
 MOST_TOKENS = 1_000_000
 LARGEST_SEED = 2**31 - 1
@@ -222,13 +224,19 @@ class StartRunForm(ConfigForm):
             (
                 "parent",
                 Policy.objects.filter(campaign=campaign, is_flagged=False)
-                .exclude(run__method="rerank")
+                .exclude(run__method__in=CHOOSING)
                 .select_related("run"),
             ),
         ):
             field = self.fields[name]
             assert isinstance(field, forms.ModelChoiceField)
             field.queryset = rows
+
+    def _config(self, cleaned: dict[str, Any]) -> TrainingConfig:
+        """What starts from a policy has that policy's base model, and the learning rate that fits it."""
+        if cleaned["parent"] is not None:
+            cleaned = {**cleaned, "base_model": cleaned["parent"].run.config["base_model"]}
+        return super()._config(cleaned)
 
 
 class RuleForm(ConfigForm):

@@ -197,6 +197,30 @@ def test_no_run_starts_from_a_flagged_policy(rosa_signed_in: Client, policy: Pol
     assert Run.objects.count() == 1
 
 
+def test_what_starts_from_a_policy_has_its_base_model_and_the_rate_that_fits_it(
+    rosa_signed_in: Client, policy: Policy
+) -> None:
+    """Also where that one started from another: a manifest would name a folder there."""
+    url, parent = reverse("runs", args=[policy.campaign.code]), model_of(policy, base="Qwen/Qwen3-0.6B")
+    manifest = {**parent.manifest, "config": {**parent.manifest["config"], "base_model": "/files/runs/0/policy"}}
+    Policy.objects.update(manifest=manifest)
+    found = rosa_signed_in.post(url, {**FORM, "method": "dpo", "parent": str(parent.pk), "is_forced": "on"})
+    assert found.status_code == 302
+    heir = Run.objects.get(parent=parent)
+    assert (heir.config["base_model"], heir.config["learning_rate"]) == ("Qwen/Qwen3-0.6B", 5e-6)
+    row = rosa_signed_in.get(url).content.decode().split(reverse("run", args=[policy.campaign.code, heir.code]))[1]
+    assert "Qwen/Qwen3-0.6B" in row.split("</tr>")[0]
+    assert reverse("policy", args=[policy.campaign.code, parent.code]) in row.split("</tr>")[0]
+
+
+def test_a_policy_that_only_chooses_is_nothing_to_start_from(rosa_signed_in: Client, policy: Policy) -> None:
+    model_of(policy)
+    url = reverse("runs", args=[policy.campaign.code])
+    for method, is_offered in (("dpo", True), ("best_of_n", False), ("rerank", False)):
+        Run.objects.update(method=method)
+        assert rosa_signed_in.get(url).context["form"].fields["parent"].queryset.exists() == is_offered, method
+
+
 def test_pages_say_where_pessimism_is_silent(rosa_signed_in: Client, labelled: Campaign) -> None:
     def says(address: str) -> bool:
         return b"Pessimism is silent here" in rosa_signed_in.get(address).content

@@ -53,7 +53,7 @@ def runs(request: PageRequest, campaign: Campaign) -> HttpResponse:
         else:
             enqueue(run)
             return redirect("run", code=campaign.code, run=run.code)
-    started = Run.objects.filter(campaign=campaign).select_related("label_set", "policy")
+    started = Run.objects.filter(campaign=campaign).select_related("label_set", "policy", "parent__run")
     estimate = Estimate.objects.filter(campaign=campaign).order_by("-id").first()
     context = {
         "campaign": campaign,
