@@ -125,6 +125,47 @@ def test_datasets_loads_it(labelled: Campaign, teacher: Teacher, tmp_path: Path,
     assert found[0]["teacher"] == "teacher-bob"
 
 
+@pytest.mark.parametrize("kind", ["preferences", "ties", "labels"])
+def test_datasets_loads_what_was_first_said_after_its_first_block(
+    campaign: Campaign, teacher: Teacher, tmp_path: Path, kind: str
+) -> None:
+    """What a column holds in the first rows decides what it may hold in all of them."""
+    from datasets import load_dataset
+
+    guidelines = campaign.guidelines.get()
+    *plain, said = add_conversations(campaign, 24, responses=2)
+    choice = "tie" if kind == "ties" else "first"
+    for comparison in plain:
+        answer(comparison, teacher, choice=choice)
+    answer(
+        said,
+        teacher,
+        choice=choice,
+        strength=2,
+        criteria={"truth": "first"},
+        reason="It is right.",
+        guidelines=guidelines,
+        ranking=[[said.a_id], [said.b_id]] if kind == "labels" else None,
+    )
+    Adjudication.objects.create(campaign=campaign, comparison=said, verdict="a")
+    path = write(tmp_path, campaign, kind, "jsonl")
+    found = load_dataset(
+        "json",
+        data_files=str(path),
+        split="train",
+        cache_dir=str(tmp_path / "cache"),
+        chunksize=path.stat().st_size // 6,
+    )
+    assert len(found) == 24
+    assert found[23]["adjudicated"] == {"preferences": "chosen"}.get(kind, "a")
+    assert found[0]["adjudicated"] == ""
+    if kind == "labels":
+        assert (found[0]["strength"], found[23]["strength"]) == (0, 2)
+        assert (found[0]["guidelines"], found[23]["guidelines"]) == (0, guidelines.version)
+        assert (found[0]["criteria"], json.loads(found[23]["criteria"])) == ("", {"truth": "first"})
+        assert (found[0]["ranking"], len(json.loads(found[23]["ranking"]))) == ("", 2)
+
+
 def test_both_formats_hold_the_same(labelled: Campaign, tmp_path: Path) -> None:
     import pyarrow.parquet as pq
 
@@ -211,11 +252,11 @@ def test_a_reviewers_decision_stands_beside_the_label_and_changes_none(campaign:
     for comparison, verdict in ((one, "a"), (two, "a"), (three, "b"), (four, "left")):
         Adjudication.objects.create(campaign=campaign, comparison=comparison, verdict=verdict)
     after = rows_of(campaign, "preferences")
-    assert [row.pop("adjudicated") for row in before] == [None] * 3
-    assert [row.pop("adjudicated") for row in after] == ["rejected", "chosen", None]
+    assert [row.pop("adjudicated") for row in before] == [""] * 3
+    assert [row.pop("adjudicated") for row in after] == ["rejected", "chosen", ""]
     assert after == before
     assert [row["adjudicated"] for row in rows_of(campaign, "ties")] == ["b"]
-    assert [row["adjudicated"] for row in rows_of(campaign, "labels")] == ["a", "a", "b", None]
+    assert [row["adjudicated"] for row in rows_of(campaign, "labels")] == ["a", "a", "b", ""]
     assert [row["outcome"] for row in rows_of(campaign, "labels")] == [0.0, 1.0, 0.5, 1.0]
 
 
@@ -225,7 +266,7 @@ def test_of_a_ranking_only_the_pair_that_was_reviewed_is_marked(campaign: Campai
     answer(comparison, teacher, choice="second", ranking=[[high.pk], [middle.pk], [low.pk]])
     Adjudication.objects.create(campaign=campaign, comparison=comparison, verdict="a")
     marked = {(r["chosen"][0]["content"], r["adjudicated"]) for r in rows_of(campaign, "preferences")}
-    assert marked == {(high.messages[0]["content"], None), (middle.messages[0]["content"], "rejected")}
+    assert marked == {(high.messages[0]["content"], ""), (middle.messages[0]["content"], "rejected")}
 
 
 def test_a_decision_is_another_label_set_and_one_taken_back_is_in_none(campaign: Campaign, teacher: Teacher) -> None:

@@ -1,6 +1,8 @@
 """Labels as files for other tools: TRL preferences, ties, and whole labels, as JSON lines, Parquet and CSV.
 
 Everything streams: rows come from an iterator and go out in pieces, so memory does not grow with the number of labels.
+No cell is null: what was not said is "" or 0. A loader of JSON lines takes a column's type from the first rows that it
+reads, and a column that is null there can hold nothing further down.
 """
 
 import csv
@@ -171,9 +173,11 @@ def label_rows(lines: Iterable[Line], rationalities: Rationalities) -> Iterator[
             "b": _messages(line["b"]["messages"]),
             "a_author": line["a"]["author"],
             "b_author": line["b"]["author"],
-            "criteria": json.dumps(line["criteria"], sort_keys=True) if line["criteria"] else None,
-            "ranking": json.dumps(tiers) if tiers else None,
-            "adjudicated": line.get("adjudicated"),
+            "strength": line["strength"] or 0,
+            "criteria": json.dumps(line["criteria"], sort_keys=True) if line["criteria"] else "",
+            "ranking": json.dumps(tiers) if tiers else "",
+            "guidelines": line["guidelines"] or 0,
+            "adjudicated": line.get("adjudicated", ""),
             "rationality": rationality_of(rationalities, line["teacher"], line["category"]),
         }
 
@@ -271,15 +275,15 @@ def _about(line: Line, weight: float, rationalities: Rationalities) -> Row:
     }
 
 
-def _adjudicated(line: Line, **sides: dict[str, Any]) -> str | None:
+def _adjudicated(line: Line, **sides: dict[str, Any]) -> str:
     """A reviewer's decision in the words of the row: the name of a side, tie or both_bad.
 
-    None where nobody decided, or about another pair of the ranking.
+    "" where nobody decided, or about another pair of the ranking.
     """
-    verdict: str | None = line.get("adjudicated")
+    verdict: str = line.get("adjudicated", "")
     named = {side["id"]: name for name, side in sides.items()}
-    if verdict is None or set(named) != {line["a"]["id"], line["b"]["id"]}:
-        return None
+    if not verdict or set(named) != {line["a"]["id"], line["b"]["id"]}:
+        return ""
     return named[line[verdict]["id"]] if verdict in ("a", "b") else verdict
 
 
