@@ -215,6 +215,21 @@ def test_a_saving_has_the_unit_of_neither_arm_nor_features() -> None:
     assert turned.low == pytest.approx(plain.low)
 
 
+def test_a_saving_costs_a_few_factorisations_however_many_the_labels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plan waits for it: with 384 features, hundreds of resamples of 20,000 labels took longer than its task may."""
+    generator, calls, factor = np.random.default_rng(0), [], np.linalg.cholesky
+
+    def counted(information: Floats) -> Floats:
+        calls.append(information.shape)
+        return np.asarray(factor(information))
+
+    monkeypatch.setattr(np.linalg, "cholesky", counted)
+    found = design_saving(generator.standard_normal((20_000, 64)), generator.standard_normal((2_200, 64)))
+    assert found.low is not None
+    assert calls == [(64, 64)] * len(calls)
+    assert 2 <= len(calls) <= 4
+
+
 def test_a_saving_needs_two_labels_a_feature_in_each_arm() -> None:
     found = design_saving(np.ones((100, 4)), np.ones((7, 4)))
     assert found.value is None
