@@ -471,7 +471,7 @@ def test_a_rule_for_every_so_many_labels_starts_again(labelled: Campaign) -> Non
         Run.objects.update(state=Work.State.DONE)
 
 
-def test_a_refused_rule_says_why_and_asks_again_with_more_labels(labelled: Campaign) -> None:
+def test_a_refused_rule_says_why_and_starts_once_the_labels_suffice(labelled: Campaign) -> None:
     Campaign.objects.filter(pk=labelled.pk).update(label_count=120)
     estimate_of(labelled, smallest=1.0)
     rule = add_rule(campaign=labelled, kind="labels", threshold=100, config=TrainingConfig(method="rerank"))
@@ -480,7 +480,23 @@ def test_a_refused_rule_says_why_and_asks_again_with_more_labels(labelled: Campa
     assert rule.is_active
     assert "barely labelled" in rule.refusal
     assert start_due_runs() == [], "nothing has changed"
-    Campaign.objects.filter(pk=labelled.pk).update(label_count=121)
+    estimate_of(labelled, smallest=9.0)  # of the same labels, a moment later
+    assert len(start_due_runs()) == 1
+    rule.refresh_from_db()
+    assert (rule.is_active, rule.refusal) == (False, "")
+
+
+def test_a_refused_rule_for_every_so_many_labels_stays_due(rosa_signed_in: Client, labelled: Campaign) -> None:
+    """It is not due again only after as many labels more."""
+    assert labelled.label_count == 0
+    add_rule(campaign=labelled, kind="every", threshold=500, config=TrainingConfig(method="rerank"))
+    Campaign.objects.filter(pk=labelled.pk).update(label_count=500)
+    estimate_of(labelled, smallest=1.0)
+    for _ in range(2):
+        assert start_due_runs() == []
+    page = rosa_signed_in.get(reverse("start_rules", args=[labelled.code])).content.decode()
+    assert "barely labelled" in page
+    assert "500 labels" not in page
     estimate_of(labelled, smallest=9.0)
     assert len(start_due_runs()) == 1
 

@@ -35,27 +35,32 @@ def switch_rule(*, rule: StartRule, is_active: bool) -> None:
 def start_due_runs() -> list[Run]:
     """Start what the rules ask for, once each: whoever moved the rule's row forward by conditional UPDATE starts it.
 
-    A rule that is refused (a deficient design) keeps the reason and asks again when there are more labels.
+    A rule that is refused (a deficient design) keeps the reason, and its count: it is due until its run can start.
     """
     return [run for rule in due_rules() if (run := _start_by(rule)) is not None]
 
 
-@transaction.atomic
 def _start_by(rule: StartRule) -> Run | None:
-    """The rule moved and its run in one transaction: what breaks in between leaves the rule as it was, still due."""
-    taken = StartRule.objects.filter(
-        pk=rule.pk, is_active=True, last_label_count=rule.last_label_count, refusal=rule.refusal
-    ).update(last_label_count=rule.campaign.label_count, is_active=rule.kind == StartRule.Kind.EVERY)
-    if not taken:
+    try:
+        return _move_and_start(rule)
+    except Refusal as refusal:
+        StartRule.objects.filter(pk=rule.pk, is_active=True).exclude(refusal=str(refusal)).update(refusal=str(refusal))
+        return None
+
+
+@transaction.atomic
+def _move_and_start(rule: StartRule) -> Run | None:
+    """The rule moved and its run in one transaction: what breaks in between leaves the rule as it was, still due.
+
+    raises  Refusal
+    """
+    is_taken = StartRule.objects.filter(pk=rule.pk, is_active=True, last_label_count=rule.last_label_count).update(
+        last_label_count=rule.campaign.label_count, is_active=rule.kind == StartRule.Kind.EVERY, refusal=""
+    )
+    if not is_taken:
         return None
     trigger = f"rule: {rule.get_kind_display()}"
-    try:
-        run = start_run(campaign=rule.campaign, config=read_config(rule.config), trigger=trigger)
-    except Refusal as refusal:
-        StartRule.objects.filter(pk=rule.pk).update(refusal=str(refusal), is_active=True)
-        return None
-    StartRule.objects.filter(pk=rule.pk).update(refusal="")
-    return run
+    return start_run(campaign=rule.campaign, config=read_config(rule.config), trigger=trigger)
 
 
 def due_rules() -> Iterator[StartRule]:
