@@ -14,6 +14,8 @@ from tests.browser.conftest import Visitor
 from tests.conftest import add_conversations
 from tests.training.conftest import answer_all, embed
 from training.algorithms.config import TrainingConfig
+from training.datasets.frozen import freeze
+from training.models import LabelSet, StartRule
 from training.services.runs import start_run
 
 Picture = Callable[..., None]
@@ -89,6 +91,31 @@ def test_a_run_says_what_it_does_and_where_pessimism_is_silent(
         expect(page.get_by_text("takes each response's uncertainty off its logit").first).to_be_visible()
         for details in page.locator("form details").all():
             details.locator("summary").click()
+        picture(page, f"{name} wide", full_page=True)
+        page.set_viewport_size({"width": 360, "height": 740})
+        assert fits(page), name
+        picture(page, f"{name} narrow", full_page=True)
+
+
+def test_what_could_not_be_erased_or_started_is_said_where_it_is_looked_for(
+    visit: Callable[..., Visitor], picture: Picture, answered: Campaign, alice: User
+) -> None:
+    label_set = freeze(answered)
+    reason = "BrokenLabelSet: The file of label set 0123456789ab is damaged: Not a gzipped file (b'no')."
+    LabelSet.objects.filter(pk=label_set.pk).update(erasing_error=reason)
+    StartRule.objects.create(
+        campaign=answered,
+        kind="every",
+        threshold=500,
+        config=TrainingConfig().to_json(),
+        last_label_count=30,
+        refusal="Some directions of the reward are barely labelled.",
+    )
+    page = visit(alice).page
+    for name, sentence in (("exports", "could not be erased"), ("start_rules", "counted from 30 labels")):
+        page.set_viewport_size({"width": 1280, "height": 800})
+        page.goto(reverse(name, args=[answered.code]))
+        expect(page.get_by_text(sentence)).to_be_visible()
         picture(page, f"{name} wide", full_page=True)
         page.set_viewport_size({"width": 360, "height": 740})
         assert fits(page), name

@@ -14,6 +14,7 @@ from django.db import connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import escape
 
 from annotation.models import Campaign, Label
 from tests.conftest import add_conversations
@@ -138,7 +139,12 @@ def test_an_erasing_whose_worker_died_is_asked_for_again(label_set: LabelSet, se
 
 
 def test_a_broken_label_set_says_why_and_holds_up_no_other(
-    labelled: Campaign, teacher: Any, policy: Policy, label_set: LabelSet, sent_tasks: list[Any]
+    labelled: Campaign,
+    teacher: Any,
+    policy: Policy,
+    label_set: LabelSet,
+    sent_tasks: list[Any],
+    rosa_signed_in: Client,
 ) -> None:
     """And the policy is flagged although its file could not be read: before the long work, not after it."""
     answer(add_conversations(labelled, 1)[0], teacher, choice="tie")
@@ -152,6 +158,13 @@ def test_a_broken_label_set_says_why_and_holds_up_no_other(
     assert label_set.withdrawn_seen == 0
     assert policy.is_flagged
     assert sent_tasks == [("training.erase", (newer.pk,))]
+    page = reverse("exports", args=[labelled.code])
+    told = rosa_signed_in.get(page).content.decode()
+    assert f"could not be erased from the file of label set {label_set.short_digest}" in told
+    assert escape(label_set.erasing_error) in told
+    assert f"file of label set {newer.short_digest}" not in told
+    LabelSet.objects.update(erasing_error="")
+    assert "could not be erased" not in rosa_signed_in.get(page).content.decode()
 
 
 @pytest.mark.parametrize("times", [1, 2])

@@ -41,9 +41,14 @@ def exports(request: PageRequest, campaign: Campaign) -> HttpResponse:
                 % {"count": label_set.label_count, "digest": label_set.short_digest},
             )
         return redirect("exports", code=campaign.code)
-    page = newest_first(request, LabelSet.objects.filter(campaign=campaign), size=PAGE)
-    freezing = campaign.freeze_requests.first()
-    context = {"campaign": campaign, "page": page, "freezing": freezing, "kinds": list(ROWS), "formats": list(WRITERS)}
+    context = {
+        "campaign": campaign,
+        "page": newest_first(request, LabelSet.objects.filter(campaign=campaign), size=PAGE),
+        "unerased": LabelSet.objects.filter(campaign=campaign).exclude(erasing_error="").defer("tombstones"),
+        "freezing": campaign.freeze_requests.first(),
+        "kinds": list(ROWS),
+        "formats": list(WRITERS),
+    }
     return render(request, "training/exports.html", context)
 
 
