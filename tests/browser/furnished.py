@@ -245,10 +245,10 @@ SAMPLES = [
 EVALUATION = {
     "reward": {"accuracy": 0.8, "accuracy_error": 0.1, "labels": 9, "calibration": 0.05,
                "reliability": [[0.5, 0.5, 3], [0.8, 0.75, 6]]},
-    "contrast": {"prompts": 40, "differ": 0.2, "greedy": SIDE, "pessimistic": SIDE},
+    "contrast": {"prompts": 40, "differ": 0.2, "silent": 0.1, "greedy": SIDE, "pessimistic": SIDE},
     "policy": {
-        "model_accuracy": 0.7, "win_rate": 0.6, "win_rate_lower": 0.4, "kl": 1.2, "characters": 80,
-        "reference_characters": 90,
+        "prompts": 16, "held_out_prompts": 4, "model_accuracy": 0.7, "win_rate": 0.6, "win_rate_lower": 0.4,
+        "kl": 1.2, "characters": 80, "reference_characters": 90,
         "curve": [{"kl": 0.0, "mean": 0.0, "lower": 0.0}, {"kl": 1.0, "mean": 0.5, "lower": 0.1}],
         "best_of_n": [{"kl": 0.5, "greedy_mean": 0.2, "greedy_lower": 0.1}],
         "coverage": {"answers": 40, "outside": 0.1, "beyond": 0.02, "penalty": 0.3, "labelled_penalty": 0.1,

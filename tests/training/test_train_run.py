@@ -31,6 +31,7 @@ from annotation.models import (
     User,
 )
 from tests.conftest import add_conversations
+from tests.training.algorithms.conftest import make_data
 from tests.training.conftest import THETA, WIDTH, answer, embed, stored
 from training.algorithms import artifact, generation
 from training.algorithms.config import TrainingConfig
@@ -41,6 +42,7 @@ from training.models import Policy, Run, Work
 from training.pipeline import generation as answering
 from training.pipeline import preparation
 from training.pipeline.asking import answer_question
+from training.pipeline.contrast import contrast
 from training.pipeline.preparation import CannotTrain, build, has_features
 from training.pipeline.work import perform, reason_of
 from training.services import work as services
@@ -86,6 +88,23 @@ def test_rerank_ends_in_a_sealed_policy_with_a_certificate(labelled: Campaign, a
     assert policy.evaluation["reward"]["accuracy"] > 0.5, "a reward fitted on 105 answers beats a coin on 15 others"
     choices = [json.loads(line) for line in (folder / "choices.jsonl").read_text().splitlines()]
     assert len(choices) == 40
+
+
+def test_the_contrast_measures_from_where_the_policy_did(labelled: Campaign) -> None:
+    config = TrainingConfig(method="rerank", reference_samples=3, max_new_tokens=8, max_length=128)
+    run = perform_now(start_run(campaign=labelled, config=config, is_forced=True))
+    assert (run.state, run.reason) == (Work.State.DONE, "")
+    both = run.policy.evaluation["contrast"]
+    assert both["pessimistic"]["regret"] == pytest.approx(run.policy.certificate["regret"], rel=1e-12)
+
+
+@pytest.mark.parametrize(("responses", "silent"), [(2, 1.0), (3, 0.0)])
+def test_two_responses_lie_equally_far_from_their_mean_and_the_contrast_says_so(
+    tmp_path: Path, responses: int, silent: float
+) -> None:
+    both = contrast(TrainingConfig(method="rerank"), make_data(responses=responses), folder=tmp_path)
+    assert both["silent"] == silent
+    assert both["differ"] <= 1 - silent
 
 
 def test_pessimistic_dpo_loads_in_plain_transformers(labelled: Campaign, settings: Any) -> None:
@@ -324,9 +343,8 @@ def test_a_generation_asks_no_prompt_twice_where_nothing_new_is_written(
 ) -> None:
     config = TrainingConfig(method="dpo", **{**NO_PROMPTS, "max_steps": 1})
     policy = perform_now(start_run(campaign=labelled, config=config, is_forced=True)).policy
-    Response.objects.filter(pk__in=Comparison.objects.values("a")).update(
-        digest=ParsedResponse(messages=(Message(role="assistant", content="what is there already"),)).digest
-    )
+    known = ParsedResponse(messages=(Message(role="assistant", content="what is there already"),))
+    Response.objects.filter(digest=f"{0:064x}").update(digest=known.digest)
     asked: list[Any] = []
 
     def write_nothing_new(model: Any, tokenizer: Any, prompts: Any, **_options: Any) -> Any:

@@ -19,6 +19,8 @@ from training.algorithms.language_model import prepare_base
 from training.algorithms.policy import Job
 from training.algorithms.shared import made_once
 
+KIND = "references"
+
 
 def with_sampled_references(job: Job) -> TrainingData:
     """The job's data with v of every prompt from `reference_samples` samples; given references stay.
@@ -28,10 +30,14 @@ def with_sampled_references(job: Job) -> TrainingData:
     """
     if job.data.projection is None:
         raise ValueError("reference samples are new texts: scoring them needs the projection of the features")
-    folder = made_once(job, "references", lambda folder: _sample(job, folder))
+    return with_references_of(job.data, made_once(job, KIND, lambda folder: _sample(job, folder)))
+
+
+def with_references_of(data: TrainingData, folder: Path) -> TrainingData:
+    """The data with v as it was sampled into `folder`; given references stay."""
     names = json.loads((folder / "conversations.json").read_text(encoding="utf-8"))
     sampled = dict(zip(names, load_file(folder / "references.safetensors")["references"], strict=True))
-    return replace(job.data, references={**sampled, **job.data.references})
+    return replace(data, references={**sampled, **data.references})
 
 
 def _sample(job: Job, folder: Path) -> None:

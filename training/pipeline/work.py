@@ -88,7 +88,7 @@ def train_run(run: Run, *, holder: uuid.UUID, should_stop: Callable[[], bool]) -
         result = train_here(config, data, folder=folder, report=progress, should_stop=should_stop)
     finally:
         progress.write()
-    both = contrast(config, data)
+    both = contrast(config, data, folder=folder)
     name = f"{run.folder}/{result.folder.name}"
     keep_folder(result.folder, name=name, files=files_of(read_manifest(result.folder)))
     store_policy(run, result, name=name, both=both, holder=holder)
