@@ -7,6 +7,7 @@ from pathlib import Path
 
 from django.conf import settings
 
+from annotation.models import Conversation
 from training.algorithms import artifact
 from training.algorithms.config import TrainingConfig
 from training.algorithms.generation import generate
@@ -15,7 +16,7 @@ from training.algorithms.policy import Cancelled
 from training.models import Generation, Policy, Work
 from training.pipeline.progress import LostHold
 from training.services import work as services
-from training.services.generations import add_responses, next_prompts
+from training.services.generations import add_responses, prompts_to_ask
 from training.storage import fetch_folder, files_of
 
 HANDFUL = 8  # prompts between two writes
@@ -30,7 +31,7 @@ def folder_of(policy: Policy) -> Path:
 
 
 def answer_prompts(generation: Generation, *, holder: uuid.UUID, should_stop: Callable[[], bool]) -> None:
-    """Generate until as many prompts are answered as were asked for, or none is left.
+    """Ask the policy as many prompts as were asked for, each once, or all that it has not answered.
 
     raises  artifact.Refused  the policy's folder is not what was recorded; Cancelled; LostHold
     """
@@ -44,11 +45,10 @@ def answer_prompts(generation: Generation, *, holder: uuid.UUID, should_stop: Ca
         if should_stop():
             raise Cancelled("the generation was cancelled")
 
-    while generation.step < generation.prompts:
+    ids = prompts_to_ask(generation)
+    for start in range(0, len(ids), HANDFUL):
         check()
-        rows = next_prompts(generation, limit=min(HANDFUL, generation.prompts - generation.step))
-        if not rows:
-            break
+        rows = list(Conversation.objects.filter(pk__in=ids[start : start + HANDFUL]).order_by("id"))
         prompts = [row.messages for row in rows]
         seed = generation.seed * 100_003 + generation.step
         written = generate(model, tokenizer, prompts, config=config, seed=seed, check=check)

@@ -41,10 +41,12 @@ def author_of(policy: Policy) -> str:
     return f"policy {policy.code}"
 
 
-def next_prompts(generation: Generation, *, limit: int) -> list[Conversation]:
-    """Conversations that this policy has not answered, those with the fewest responses of any policy first.
+def prompts_to_ask(generation: Generation) -> list[int]:
+    """Ids of the conversations that a generation has yet to ask the policy, fewest responses of any policy first.
 
-    Held-out conversations stay out: a policy must not grow the ground it is judged on.
+    Asked for once, not before each handful: where the policy writes nothing, or what is there already, no response is
+    added, and the same conversations would come first again. Those that this policy has answered are left out, and held
+    out ones: a policy must not grow the ground it is judged on.
     """
     campaign, author = generation.policy.campaign, author_of(generation.policy)
     rows = (
@@ -52,7 +54,7 @@ def next_prompts(generation: Generation, *, limit: int) -> list[Conversation]:
         .annotate(written=Count("responses", filter=Q(responses__origin=Response.Origin.POLICY)))
         .exclude(responses__author=author)
     )
-    return list(rows.order_by("written", "id")[:limit])
+    return list(rows.order_by("written", "id").values_list("id", flat=True)[: generation.prompts - generation.step])
 
 
 @transaction.atomic
