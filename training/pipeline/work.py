@@ -128,7 +128,7 @@ def store_policy(run: Run, result: PolicyResult, *, name: str, both: dict[str, A
     if not services.finish(run, holder=holder, state=Work.State.DONE):
         raise LostHold
     label_set = LabelSet.objects.select_for_update().get(runs=run)
-    parent = Policy.objects.select_for_update().filter(pk=run.parent_id).first()
+    parent = Policy.objects.select_for_update().filter(heirs=run).first()
     manifest = read_manifest(result.folder)
     policy, _ = Policy.objects.update_or_create(
         run=run,
