@@ -237,6 +237,10 @@ class OfferReason(models.Model):
     """w (M6)"""
     propensity = models.FloatField()
     """The chance of this pair within its arm, given the picks before it."""
+    is_spanning = models.BooleanField(default=False)
+    """Designed, to span the features, by a teacher drawn at random: the plan's strategy had no say in it."""
+    is_urgent = models.BooleanField(default=False)
+    """Designed, among urgent comparisons alone."""
     runners_up = models.JSONField(default=list, blank=True)
     """[{"teacher": id, "gain": nats}, …] and [{"comparison": id, "gain": nats}, …]"""
 

@@ -98,6 +98,10 @@ class Chosen:
     """In the order of its teacher's new offers."""
     propensity: float
     pick: Pick | None
+    is_spanning: bool = False
+    """Designed, as one of the spanning start and not by the plan's strategy."""
+    is_urgent: bool = False
+    """Designed, among urgent comparisons alone."""
 
 
 def choose(inputs: Inputs, pool: PoolRows) -> list[Chosen]:
@@ -119,7 +123,10 @@ def choose(inputs: Inputs, pool: PoolRows) -> list[Chosen]:
     for number in order.tolist():
         arm, row, teacher, propensity, pick, mirrored = found[number]
         b_first = bool(shown_first[number]) if mirrored is None else mirrored
-        chosen.append(Chosen(row, teacher, arm, b_first, places[teacher], propensity, pick))
+        is_spanning = arm == DESIGNED and (row, teacher) in draw.spanning
+        is_urgent = arm == DESIGNED and bool(draw.is_urgent[row]) and inputs.has_estimate
+        place = places[teacher]
+        chosen.append(Chosen(row, teacher, arm, b_first, place, propensity, pick, is_spanning, is_urgent))
         places[teacher] += 1
     return chosen
 
@@ -143,6 +150,9 @@ class _Draw:
         self.picked: list[tuple[int, int]] = []
         self.to_learn: list[tuple[int, int]] = []
         """Of those picked, what will enter the fit: no repeats, nothing held out."""
+        self.is_urgent = np.zeros(len(pool), dtype=bool)
+        self.is_urgent[_present(self.pool.rows_of(inputs.urgent))] = True
+        self.spanning: set[tuple[int, int]] = set()
 
     def control(self, count: int) -> list[Entry]:
         """Uniform over all eligible pairs, held-out conversations included: they are scored, and not learned from."""
@@ -182,15 +192,14 @@ class _Draw:
         if not inputs.has_estimate:
             return [(pick.comparison, pick.teacher, pick.propensity, None, None) for pick in self._uniform(room, count)]
         room[~pool.has_features] = 0
-        urgent = np.zeros(len(pool), dtype=bool)
-        urgent[_present(pool.rows_of(inputs.urgent))] = True
         picks: list[Pick] = []
-        for first in (urgent, ~urgent):
+        for first in (self.is_urgent, ~self.is_urgent):
             spanning = min(max(0, inputs.spanning - len(picks)), count - len(picks))
             if inputs.strategy != "uniform" and spanning:
-                picks += self._select(
-                    room, first, spanning, theta=np.zeros_like(inputs.theta), strategy="conversation_only"
-                )
+                start = np.zeros_like(inputs.theta)
+                spanned = self._select(room, first, spanning, theta=start, strategy="conversation_only")
+                self.spanning.update((pick.comparison, pick.teacher) for pick in spanned)
+                picks += spanned
             picks += self._select(room, first, count - len(picks), theta=inputs.theta, strategy=inputs.strategy)
         if inputs.is_choosy and inputs.strategy == "dual":
             picks = [pick for pick in picks if self._pays(pick)]

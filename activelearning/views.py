@@ -17,7 +17,7 @@ from activelearning.models import Estimate, OfferReason, Plan, WithdrawalEffect
 from activelearning.pictures import PROGRESS, draw_teacher
 from activelearning.portraits import inverted_among, read_agreement, read_portrait, read_portraits, teachers_of
 from activelearning.progress import read_features, read_summary, read_work
-from activelearning.reasons import find_offers, read_history, read_runners_up
+from activelearning.reasons import explain, find_offers, read_history, read_runners_up
 from activelearning.services import ask_for_effects, ask_to_replay, campaigns_of, effects_of
 from annotation.models import Campaign, Comparison, Offer, Role
 from annotation.rendering import render_sides
@@ -167,11 +167,12 @@ def offer(request: HtmxRequest, campaign: Campaign, offer: UUID) -> HttpResponse
         campaign=campaign,
         code=offer,
     )
-    why = OfferReason.objects.filter(offer=found).select_related("plan", "estimate").first()
+    why = OfferReason.objects.filter(offer=found).select_related("plan", "estimate__projection").first()
     context = {
         "campaign": campaign,
         "offer": found,
         "why": why,
+        "rule": explain(found, why) if why is not None else "",
         "near": read_runners_up(campaign, why),
         "labels": found.labels.order_by("id"),
         "sides": render_sides(found.comparison.conversation, [found.comparison.a, found.comparison.b]),

@@ -92,6 +92,8 @@ class Migration(migrations.Migration):
                 ('rationality', models.FloatField(blank=True, null=True)),
                 ('weight', models.FloatField(blank=True, null=True)),
                 ('propensity', models.FloatField()),
+                ('is_spanning', models.BooleanField(default=False)),
+                ('is_urgent', models.BooleanField(default=False)),
                 ('runners_up', models.JSONField(blank=True, default=list)),
             ],
         ),

@@ -177,5 +177,7 @@ def _reason(scene: Scene, offer: Offer, entry: Chosen, plan: Plan, near: Near) -
         rationality=pick.rationality if pick else None,
         weight=pick.weight if pick else None,
         propensity=entry.propensity,
+        is_spanning=entry.is_spanning,
+        is_urgent=entry.is_urgent,
         runners_up=[*teachers, *comparisons],
     )

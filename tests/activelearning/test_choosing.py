@@ -129,6 +129,19 @@ def test_apo_counts_what_was_picked_before() -> None:
     assert {entry.row for entry in choose(inputs, pool)} == {0, 2}
 
 
+# By which rule --------------------------------------------------------------------------------------------------------
+
+
+def test_a_choice_says_whether_it_spans_and_whether_it_was_urgent() -> None:
+    pool = plant_pool()
+    inputs = plant_inputs(pool, capacity=3, spanning=2, urgent=np.array([11]), closed=np.array([12]))
+    chosen = choose(replace(inputs, theta=np.array([0.3, 0.2])), pool)
+    told = {entry.row: (entry.is_spanning, entry.is_urgent) for entry in chosen}
+    assert told.pop(1) == (True, True)
+    assert sorted(told.values()) == [(False, False), (True, False)]
+    assert all((entry.pick is not None and entry.pick.gap == 0) == entry.is_spanning for entry in chosen)
+
+
 # Repeats --------------------------------------------------------------------------------------------------------------
 
 

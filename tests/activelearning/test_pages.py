@@ -14,8 +14,10 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
+from activelearning.algorithms.strategies import STRATEGIES
 from activelearning.models import EmbeddingProgress, Plan, TeacherRationality
 from activelearning.pipeline import embed, replan, store_replay
+from activelearning.reasons import OF_STRATEGY
 from activelearning.services import ask_to_replay
 from activelearning.tasks import reconcile
 from annotation.models import Campaign, Comparison, Offer, Pool, Role, Teacher, User
@@ -195,6 +197,44 @@ def test_an_offer_says_why(busy: Campaign, alice: User, sign_in: SignIn) -> None
     assert "brings the most information for its cost" in html
     assert "Other comparisons for this teacher" in html
     assert "Drawn uniformly" in client.get(reverse("offer", args=[busy.code, control.code])).content.decode()
+
+
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+def test_an_offer_says_by_which_rule_it_was_chosen(
+    campaign: Campaign, pool: Pool, alice: User, sign_in: SignIn, strategy: str
+) -> None:
+    """The first labels span the features, but for a uniform design; what follows is the strategy's."""
+    Campaign.objects.filter(pk=campaign.pk).update(dimensions=3, control_share=0, strategy=strategy)
+    add_conversations(campaign, 30)
+    (teacher,) = hire(pool, 1)
+    embed(campaign.pk)
+    for _ in range(8):
+        replan(campaign.pk)
+        answer(campaign, teacher)
+    client, offers = sign_in(alice), list(Offer.objects.order_by("pk"))
+    html = [client.get(reverse("offer", args=[campaign.code, offer.code])).content.decode() for offer in offers]
+    is_by_strategy = [str(OF_STRATEGY[strategy]).replace("'", "&#x27;") in page for page in html]
+    is_first = ["One of the first labels" in page for page in html]
+    assert is_by_strategy == [not first for first in is_first]
+    assert is_first[0] == (strategy != "uniform")
+    assert is_by_strategy[-1]
+    assert strategy == "dual" or not any("brings the most information for its cost" in page for page in html)
+
+
+def test_an_offer_says_that_only_urgent_comparisons_were_looked_at(
+    busy: Campaign, alice: User, sign_in: SignIn
+) -> None:
+    client, sentence = sign_in(alice), "Only urgent comparisons were looked at"
+    plain = Offer.objects.filter(arm="designed").latest("pk")
+    assert sentence not in client.get(reverse("offer", args=[busy.code, plain.code])).content.decode()
+    Campaign.objects.filter(pk=busy.pk).update(control_share=0)
+    Comparison.objects.filter(offers__isnull=True).update(priority=1)
+    while not Offer.objects.filter(why__is_urgent=True).exists():
+        answer(busy, Teacher.objects.latest("pk"))
+        replan(busy.pk)
+    urgent = Offer.objects.filter(why__is_urgent=True).latest("pk")
+    assert urgent.comparison.priority == 1
+    assert sentence in client.get(reverse("offer", args=[busy.code, urgent.code])).content.decode()
 
 
 def test_offers_are_found_by_arm_state_and_teacher(busy: Campaign, alice: User, sign_in: SignIn) -> None:
