@@ -12,25 +12,23 @@ from activelearning.portraits import Portrait
 from activelearning.progress import (
     Axis,
     Question,
+    course_of,
     measured,
-    read_calibration,
-    read_curve,
     read_outlook,
-    read_scores,
     running_accuracy,
 )
 from annotation.models import Campaign
 
 
 def draw_information(campaign: Campaign, question: Question, theme: str) -> str:
-    curve = read_curve(campaign)
+    curve = course_of(campaign).curve
     return draw_lines(
         [Line(_("information"), curve.labels, curve.log_det)], x=_("labels"), y=_("nats of log det"), theme=theme
     )
 
 
 def draw_error(campaign: Campaign, question: Question, theme: str) -> str:
-    curve = read_curve(campaign)
+    curve = course_of(campaign).curve
     return draw_lines(
         [Line(_("largest standard error"), curve.labels, curve.worst_error)],
         x=_("labels"),
@@ -40,7 +38,7 @@ def draw_error(campaign: Campaign, question: Question, theme: str) -> str:
 
 
 def draw_certificate(campaign: Campaign, question: Question, theme: str) -> str:
-    curve = read_curve(campaign)
+    curve = course_of(campaign).curve
     return draw_lines(
         [Line(_("g / d of the labels so far"), curve.labels, curve.certificate)],
         x=_("labels"),
@@ -52,16 +50,15 @@ def draw_certificate(campaign: Campaign, question: Question, theme: str) -> str:
 
 
 def draw_accuracy(campaign: Campaign, question: Question, theme: str) -> str:
-    scores = read_scores(campaign)
-    value, low, high = running_accuracy(scores)
-    line = Line(_("accuracy so far, 95 %"), np.arange(1, len(scores) + 1, dtype=np.float64), value, low, high)
+    counts, value, low, high = running_accuracy(course_of(campaign).scores)
+    line = Line(_("accuracy so far, 95 %"), counts, value, low, high)
     return draw_lines(
         [line], x=_("control labels"), y=_("share predicted right"), theme=theme, level=0.5, level_name=_("a coin")
     )
 
 
 def draw_calibration(campaign: Campaign, question: Question, theme: str) -> str:
-    curve = read_calibration(campaign, read_scores(campaign)).curve
+    curve = course_of(campaign).calibration.curve
     observed = [place.observed for place in curve]
     return draw_reliability(
         np.array([place.predicted for place in curve]),
@@ -76,10 +73,10 @@ def draw_calibration(campaign: Campaign, question: Question, theme: str) -> str:
 
 
 def draw_outlook(campaign: Campaign, question: Question, theme: str) -> str:
-    curve, scores = read_curve(campaign), read_scores(campaign)
-    labels, values = measured(curve, scores, question)
+    course = course_of(campaign)
+    labels, values = measured(course.curve, course.scores, question)
     lines = [Line(_("so far"), labels, values)]
-    ahead = read_outlook(campaign, curve, scores, question).forecast
+    ahead = read_outlook(campaign, course.curve, course.scores, question).forecast
     if ahead is not None:
         lines.append(Line(_("expected, 95 %"), ahead.labels, ahead.value, ahead.low, ahead.high, is_dashed=True))
     x = _("money spent, %(currency)s") % {"currency": campaign.currency}

@@ -14,6 +14,7 @@ from activelearning.algorithms.calibration import Calibration, calibrate
 from activelearning.algorithms.figures import Figure, proportion
 from activelearning.algorithms.forecast import Forecast, Measure, StopAdvice, advise_stop, forecast
 from activelearning.algorithms.types import Floats, Ints
+from activelearning.keeping import kept
 from activelearning.models import ControlScore, EmbeddingProgress, Estimate, Projection
 from annotation.models import Campaign, Label, Offer
 from annotation.services.terms import present_members
@@ -259,19 +260,45 @@ def read_scores(campaign: Campaign) -> Scores:
     return Scores(table[:, 0], table[:, 1], table[:, 2], table[:, 3].astype(np.int64))
 
 
-def running_accuracy(scores: Scores) -> tuple[Floats, Floats, Floats]:
-    """Accuracy on all control labels so far, with Wilson's interval: value, low, high, each (n,)."""
-    counts = np.cumsum(scores.right)
-    found = [proportion(float(right), number + 1) for number, right in enumerate(counts)]
-    return (
-        np.array([figure.value for figure in found], dtype=np.float64),
-        np.array([figure.low for figure in found], dtype=np.float64),
-        np.array([figure.high for figure in found], dtype=np.float64),
-    )
+def running_accuracy(scores: Scores) -> tuple[Floats, Floats, Floats, Floats]:
+    """How many control labels, and the accuracy on so many with Wilson's interval: at most `POINTS` of each, and the
+    last."""
+    right = np.cumsum(scores.right)
+    counts = np.arange(1, len(scores) + 1)
+    if len(counts) > POINTS:
+        counts = np.linspace(1, len(scores), POINTS).astype(int)
+    found = [proportion(float(right[count - 1]), count) for count in counts.tolist()]
+    ends = [[figure.value, figure.low, figure.high] for figure in found]
+    value, low, high = np.array(ends, dtype=np.float64).reshape(-1, 3).T
+    return counts.astype(np.float64), value, low, high
 
 
 def read_calibration(campaign: Campaign, scores: Scores) -> Calibration:
     return calibrate(scores.probability, scores.outcome, generator=np.random.default_rng(campaign.seed))
+
+
+# What happened so far -------------------------------------------------------------------------------------------------
+
+COURSE_SECONDS = 3
+
+
+@dataclass(frozen=True)
+class Course:
+    """What the figures and the pictures of a page are made of, read at one moment."""
+
+    curve: Curve
+    scores: Scores
+    calibration: Calibration
+
+
+def read_course(campaign: Campaign) -> Course:
+    scores = read_scores(campaign)
+    return Course(read_curve(campaign), scores, read_calibration(campaign, scores))
+
+
+def course_of(campaign: Campaign) -> Course:
+    """One for all pages and pictures, a few seconds old."""
+    return kept("course", campaign, seconds=COURSE_SECONDS, work=lambda: read_course(campaign))
 
 
 # Work and money -------------------------------------------------------------------------------------------------------
@@ -389,16 +416,16 @@ class Summary:
     outlook: Outlook
 
 
-def read_summary(campaign: Campaign, question: Question) -> Summary:
-    curve, scores = read_curve(campaign), read_scores(campaign)
+def read_summary(campaign: Campaign, question: Question, course: Course) -> Summary:
+    curve = course.curve
     return Summary(
         recent_gain=recent_gain(curve),
         worst_error=_last(curve.worst_error),
         certificate=_last(curve.certificate),
         bound=_last(curve.bound),
         saving=saving_of(curve),
-        calibration=read_calibration(campaign, scores),
-        outlook=read_outlook(campaign, curve, scores, question),
+        calibration=course.calibration,
+        outlook=read_outlook(campaign, curve, course.scores, question),
     )
 
 

@@ -1,22 +1,22 @@
 """The researcher's pages: how the estimate grows, what each teacher is worth, and why every offer was made."""
 
-import hashlib
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 from uuid import UUID
 
-from django.core.cache import cache
 from django.db import transaction
 from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
+from django.utils.translation import get_language
 
 from activelearning.forms import OutlookForm
+from activelearning.keeping import kept
 from activelearning.models import Estimate, OfferReason, Plan, WithdrawalEffect
 from activelearning.pictures import PROGRESS, draw_teacher
 from activelearning.portraits import inverted_among, read_agreement, read_portrait, read_portraits, teachers_of
-from activelearning.progress import read_features, read_summary, read_work
+from activelearning.progress import course_of, read_features, read_summary, read_work
 from activelearning.reasons import explain, find_offers, read_history, read_runners_up
 from activelearning.services import ask_for_effects, ask_to_replay, campaigns_of, effects_of
 from annotation.models import Campaign, Comparison, Offer, Role
@@ -26,9 +26,8 @@ from annotation.views.keyset import newest_first, oldest_first, read_key
 from annotation.views.pages import HtmxRequest, PageRequest, staff_page
 from annotation.views.teachers import find_teacher, may_withdraw
 
-SUMMARY_SECONDS = 3
 AGREEMENT_SECONDS = 30
-"""Resampling takes its time: agreement is measured at most so often."""
+"""Every shared answer is read: agreement is measured at most so often, whatever was answered meanwhile."""
 PICTURE_SECONDS = 10
 """Pictures of a campaign at work are drawn at most so often, however many look."""
 
@@ -39,11 +38,6 @@ def page_or_fragment(request: HtmxRequest, name: str, context: dict[str, Any]) -
     return render(request, fragment if request.htmx else f"activelearning/{name}.html", context)
 
 
-def key_of(name: str, campaign: Campaign, *parts: object) -> str:
-    """A cache's key that is short and plain, whatever was asked."""
-    return hashlib.sha256(f"{name} {campaign.code} {parts}".encode()).hexdigest()
-
-
 # Progress -------------------------------------------------------------------------------------------------------------
 
 
@@ -52,19 +46,16 @@ def progress(request: HtmxRequest, campaign: Campaign) -> HttpResponse:
     estimate = Estimate.objects.filter(campaign=campaign).order_by("-id").first()
     form = OutlookForm(request.GET)
     question = form.question()
-    summary = cache.get_or_set(
-        key_of("progress", campaign, question), lambda: read_summary(campaign, question), SUMMARY_SECONDS
-    )
     context = {
         "campaign": campaign,
         "estimate": estimate,
         "form": form,
         "question": question,
         "measure_name": form.measure_name,
-        "summary": summary,
+        "summary": read_summary(campaign, question, course_of(campaign)),
         "work": read_work(campaign, estimate),
         "features": read_features(campaign),
-        "version": cache.get_or_set(key_of("pictures", campaign), campaign.label_version, PICTURE_SECONDS),
+        "version": kept("pictures", campaign, seconds=PICTURE_SECONDS, work=lambda: campaign.label_version),
     }
     return page_or_fragment(request, "progress", context)
 
@@ -81,8 +72,9 @@ def progress_plot(request: HtmxRequest, campaign: Campaign, name: str) -> HttpRe
 def picture(request: HtmxRequest, campaign: Campaign, name: str, draw: Callable[[str], str]) -> HttpResponse:
     """An SVG for the theme asked for, drawn at most every few seconds."""
     theme = "dark" if request.GET.get("theme") == "dark" else "light"
-    key = key_of("picture", campaign, name, theme, request.GET.get("v", ""))
-    response = HttpResponse(cache.get_or_set(key, lambda: draw(theme), PICTURE_SECONDS), content_type="image/svg+xml")
+    asked = name, theme, get_language(), request.GET.get("v", "")
+    drawn = kept("picture", campaign, *asked, seconds=PICTURE_SECONDS, work=lambda: draw(theme))
+    response = HttpResponse(drawn, content_type="image/svg+xml")
     response["Cache-Control"] = f"private, max-age={PICTURE_SECONDS}"
     # A picture styles itself; it can load nothing and run nothing.
     response["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
@@ -103,9 +95,7 @@ def teachers(request: HtmxRequest, campaign: Campaign) -> HttpResponse:
         "shown": shown,
         "after": read_key(request, "after"),
         "portraits": read_portraits(campaign, page.rows),
-        "agreement": cache.get_or_set(
-            key_of("agreement", campaign, campaign.label_version), lambda: read_agreement(campaign), AGREEMENT_SECONDS
-        ),
+        "agreement": kept("agreement", campaign, seconds=AGREEMENT_SECONDS, work=lambda: read_agreement(campaign)),
         "is_estimated": campaign.rationality_mode == Campaign.RationalityMode.ESTIMATED,
     }
     return page_or_fragment(request, "teachers", context)

@@ -12,6 +12,7 @@ from activelearning.pipeline import embed, embedding, refit, replan
 from activelearning.progress import (
     Measure,
     Question,
+    read_course,
     read_curve,
     read_features,
     read_outlook,
@@ -75,7 +76,7 @@ def summary_of(campaign: Campaign) -> tuple[float | None, float | None]:
     """Certificate and worst error, as the page has them."""
     refit(campaign.pk)
     campaign.refresh_from_db()
-    found = read_summary(campaign, QUESTION)
+    found = read_summary(campaign, QUESTION, read_course(campaign))
     return found.certificate, found.worst_error
 
 

@@ -11,17 +11,21 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from activelearning.algorithms.figures import proportion
 from activelearning.algorithms.pessimism import ConfidenceSet, certify, choose, confidence_radius, reference_feature
 from activelearning.arrays import load_pool
 from activelearning.models import ControlScore, Estimate, Projection
 from activelearning.pipeline import embed, known, refit, replan
+from activelearning.plots import Line, draw_lines
 from activelearning.portraits import OUTCOME, inverted_among, read_agreement, read_portraits
 from activelearning.progress import (
     POINTS,
     Axis,
     Measure,
     Question,
+    Scores,
     read_calibration,
+    read_course,
     read_curve,
     read_outlook,
     read_scores,
@@ -128,11 +132,26 @@ def test_accuracy_counts_a_tie_as_half_right(campaign: Campaign, teacher: Teache
     plant_scores(campaign, [(0.9, 1.0), (0.8, 0.0), (0.3, 0.0), (0.2, 0.5)], teacher)
     scores = read_scores(campaign)
     assert scores.right.tolist() == [1.0, 0.0, 1.0, 0.5]
-    value, low, high = running_accuracy(scores)
+    counts, value, low, high = running_accuracy(scores)
+    assert counts.tolist() == [1, 2, 3, 4]
     assert value.tolist() == [1.0, 0.5, pytest.approx(2 / 3), 0.625]
     assert (low <= value).all()
     assert (value <= high).all()
     assert read_calibration(campaign, scores).accuracy.value == 0.625
+
+
+def test_fifty_thousand_control_labels_are_drawn_at_few_points() -> None:
+    right = (np.random.default_rng(0).random(50_000) < 0.7).astype(float)
+    scores = Scores(np.full(50_000, 0.7), right, np.arange(50_000.0), np.arange(50_000))
+    counts, value, low, high = running_accuracy(scores)
+    assert len(counts) == POINTS
+    assert (counts[0], counts[-1]) == (1, 50_000)
+    for place in (0, 100, -1):
+        so_far = right[: int(counts[place])]
+        by_hand = proportion(float(so_far.sum()), len(so_far))
+        assert (value[place], low[place], high[place]) == (by_hand.value, by_hand.low, by_hand.high)
+    drawn = draw_lines([Line("accuracy", counts, value, low, high)], x="x", y="y", theme="light")
+    assert len(drawn) < 100_000
 
 
 def test_a_label_that_was_taken_back_is_no_longer_scored(campaign: Campaign, teacher: Teacher) -> None:
@@ -187,13 +206,13 @@ def test_the_curve_ends_with_the_labels_that_are_left(campaign: Campaign) -> Non
     plant_estimates(campaign, counts, [1.0] * 25, [4 / math.sqrt(n) for n in counts], saving=2.0)
     take_labels_back(campaign, 300, error=0.7)
     question = Question(Measure.STANDARD_ERROR, 100, 0.01)
-    curve, found = read_curve(campaign), read_summary(campaign, question)
+    curve, found = read_curve(campaign), read_summary(campaign, question, read_course(campaign))
     assert curve.labels.tolist() == list(range(20, 301, 20))
     assert (curve.worst_error[-1], found.worst_error, found.outlook.now) == (0.7, 0.7, 0.7)
     assert (found.saving.value, found.saving.count) == (2.0, 280), "the last that was measured on what still stands"
     take_labels_back(campaign, 0, error=1.0)
     assert read_curve(campaign).labels.tolist() == [0]
-    assert read_summary(campaign, question).saving.value is None
+    assert read_summary(campaign, question, read_course(campaign)).saving.value is None
 
 
 def test_an_answer_taken_back_and_given_again_leaves_one_estimate_a_count(campaign: Campaign) -> None:
@@ -211,7 +230,8 @@ def test_no_curve_runs_on_through_a_change_of_features_or_of_the_model(campaign:
     row.pk, row.code, row.is_joint, row.label_count, row.worst_error = None, uuid.uuid4(), True, 41, None
     row.save()
     assert read_curve(campaign).labels.tolist() == [41]
-    assert read_summary(campaign, Question(Measure.STANDARD_ERROR, 100, 0.01)).worst_error is None
+    question = Question(Measure.STANDARD_ERROR, 100, 0.01)
+    assert read_summary(campaign, question, read_course(campaign)).worst_error is None
 
 
 def test_thinning_keeps_what_was_measured_and_leaves_the_rest_in_the_database(campaign: Campaign) -> None:
