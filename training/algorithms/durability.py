@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from accelerate.state import PartialState
 from peft import AutoPeftModelForCausalLM, PeftModel
-from transformers import PrinterCallback
+from transformers import GenerationConfig, PrinterCallback
 
 from training.algorithms.checkpoints import DiskFull, is_disk_full, latest_checkpoint
 from training.algorithms.config import TrainingConfig
@@ -58,6 +58,7 @@ def _run(job: Job, config: TrainingConfig, build: Callable[[TrainingConfig], Any
         job.journal.write({"stage": "notice", "notice": f"refused a checkpoint: {reason}"})
     trainer = build(config)
     trainer.identity = job.identity
+    _make_savable(trainer.model.generation_config)
     watch = Watch(job)
     trainer.add_callback(watch)
     trainer.remove_callback(PrinterCallback)
@@ -74,6 +75,19 @@ def _run(job: Job, config: TrainingConfig, build: Callable[[TrainingConfig], Any
     del trainer
     _free()
     return steps
+
+
+def _make_savable(defaults: GenerationConfig) -> None:
+    """Say do_sample where a base states a temperature or a filter without it, as many do: once a trainer has added the
+    tokenizer's marks, transformers would refuse to save the model, at the end of the training.
+
+    raises  ValueError  it is refused for something else
+    """
+    try:
+        defaults.validate(strict=True)
+    except ValueError:
+        defaults.do_sample = True
+        defaults.validate(strict=True)
 
 
 def _save(trainer: Any, folder: Path) -> None:

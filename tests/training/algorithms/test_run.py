@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from activelearning.algorithms.types import Singles
 from tests.training.algorithms.conftest import HashEncoder, make_config, make_data
@@ -20,6 +20,7 @@ from training.algorithms.data import TrainingData
 from training.algorithms.journal import read_metrics
 from training.algorithms.references import with_sampled_references
 from training.algorithms.run import PolicyResult, train
+from training.algorithms.tiny import save_tiny
 
 
 def run(config: Any, data: TrainingData, folder: Path, **changes: Any) -> PolicyResult:
@@ -65,6 +66,16 @@ def test_a_trained_policy_loads_in_plain_transformers(data: TrainingData, tmp_pa
     moved = [(a - b).abs().max().item() for a, b in zip(model.parameters(), base.parameters(), strict=True)]
     assert max(moved) > 0
     assert {path.suffix for path in result.folder.iterdir()} <= {".json", ".safetensors", ".jinja"}
+
+
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_base_that_states_a_temperature_without_saying_that_it_samples_is_trained_and_saved(
+    data: TrainingData, tmp_path: Path, rank: int
+) -> None:
+    (save_tiny(tmp_path / "base") / "generation_config.json").write_text('{"temperature": 0.5, "eos_token_id": 2}')
+    result = run(make_config(max_steps=1, evaluation_prompts=0, lora_rank=rank), data, tmp_path)
+    saved = GenerationConfig.from_pretrained(result.folder)
+    assert (saved.do_sample, saved.temperature, saved.eos_token_id) == (True, 0.5, 2)
 
 
 def test_a_lora_policy_is_merged_into_its_base(data: TrainingData, tmp_path: Path) -> None:
