@@ -1,6 +1,7 @@
 """What an estimate is worth as a design: measured once the offers are made, so that no teacher waits for it."""
 
 import numpy as np
+from django.db.models import QuerySet
 
 from activelearning.algorithms.figures import Figure
 from activelearning.algorithms.forecast import design_saving
@@ -19,7 +20,7 @@ from annotation.models import Campaign, Offer
 MEASURE_ROWS = 20_000
 """A pool up to this size has its certificate and worst error computed with every estimate; a larger one"""
 MEASURE_EVERY = 1.05
-"""when the labels have grown so much."""
+"""when the labels have grown so much, or some were taken back."""
 BOUND_PROMPTS = 5_000
 """Prompts, evenly spaced, that the bound is a mean over."""
 BEST_UTILITY = 2.399357
@@ -31,9 +32,8 @@ def measure(campaign: Campaign, pool: PoolRows, labels: LabelRows, known: Known)
     row = known.row
     if row.worst_error is not None:
         return
-    measured = Estimate.objects.filter(campaign=campaign, worst_error__isnull=False).order_by("-id").first()
-    is_large = len(pool) > MEASURE_ROWS
-    if is_large and measured is not None and row.label_count < MEASURE_EVERY * measured.label_count:
+    measured = Estimate.objects.filter(campaign=campaign, worst_error__isnull=False)
+    if len(pool) > MEASURE_ROWS and not _is_due(row, measured):
         return
     row.worst_error, row.certificate = _measure_design(pool, known)
     row.bound = measure_bound(pool, known)
@@ -108,7 +108,8 @@ def measure_saving(campaign: Campaign, pool: PoolRows, labels: LabelRows, known:
     """
     learned, width = labels.learned(pool), known.theta.size
     parts = [np.flatnonzero(learned & (labels.arm == arm)) for arm in (Offer.Arm.DESIGNED, Offer.Arm.CONTROL)]
-    if min(len(part) for part in parts) < 2 * width or not _saving_is_due(campaign, known.row):
+    measured = Estimate.objects.filter(campaign=campaign, saving__isnull=False)
+    if min(len(part) for part in parts) < 2 * width or not _is_due(known.row, measured):
         return None
     rows = []
     for part in parts:
@@ -123,6 +124,15 @@ def measure_saving(campaign: Campaign, pool: PoolRows, labels: LabelRows, known:
     return figure
 
 
-def _saving_is_due(campaign: Campaign, row: Estimate) -> bool:
-    measured = Estimate.objects.filter(campaign=campaign, saving__isnull=False).order_by("-id").first()
-    return measured is None or row.label_count >= MEASURE_EVERY * measured.label_count
+def _is_due(row: Estimate, measured: QuerySet[Estimate]) -> bool:
+    """Whether to measure this estimate: the labels have grown enough since the last that was, or its figures are void.
+
+    They are where the features or the model of the teachers are others, where labels were taken back since, and where
+    as many labels were fitted anew: with another answer among them, or with other settings.
+    """
+    last = measured.order_by("-id").first()
+    if last is None or (last.projection_id, last.is_joint) != (row.projection_id, row.is_joint):
+        return True
+    before = Estimate.objects.filter(campaign=row.campaign_id, id__lt=row.pk).latest()  # `last`, or one after it
+    fewest = max(last.label_count + 1, before.label_count)
+    return row.label_count < fewest or row.label_count >= MEASURE_EVERY * last.label_count

@@ -5,10 +5,11 @@ import re
 
 import numpy as np
 import pytest
+from django.db.models import F
 
 from activelearning.algorithms.types import Singles
 from activelearning.models import Estimate, OfferReason, Projection
-from activelearning.pipeline import embed, embedding, refit, replan
+from activelearning.pipeline import embed, embedding, measuring, refit, replan
 from activelearning.progress import (
     Measure,
     Question,
@@ -20,7 +21,7 @@ from activelearning.progress import (
     read_summary,
     read_work,
 )
-from annotation.models import Campaign, Comparison, Pool, Teacher
+from annotation.models import Campaign, Comparison, Label, Pool, Teacher
 from tests.activelearning.conftest import hire
 from tests.activelearning.test_statistics import give, plant_scores
 from tests.conftest import add_conversations
@@ -116,6 +117,56 @@ def test_what_may_no_longer_be_asked_is_not_in_the_worst_error(axes: Campaign, p
     balance(axes, hire(pool, 1)[0], (8, 8, 4))
     Comparison.objects.filter(pk__in=[row.pk for row in along(axes, 2)]).update(is_active=False)
     assert summary_of(axes)[1] == pytest.approx(math.sqrt(4 / 9), abs=1e-6)
+
+
+def take_back(campaign: Campaign, *labels: Label) -> None:
+    Label.objects.filter(pk__in=[label.pk for label in labels]).update(state="withdrawn")
+    Campaign.objects.filter(pk=campaign.pk).update(label_version=F("label_version") + 1)
+
+
+def is_measured(campaign: Campaign) -> bool:
+    refit(campaign.pk)
+    return Estimate.objects.latest().worst_error is not None
+
+
+@pytest.fixture
+def large(axes: Campaign, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Campaign:
+    """A pool too large to be measured with every estimate, measured at 40 labels and fitted once more at 41."""
+    monkeypatch.setattr(measuring, "MEASURE_ROWS", 0)
+    monkeypatch.setattr(measuring, "MEASURE_EVERY", 1.1)
+    balance(axes, hire(pool, 1)[0], (16, 16, 8))
+    assert is_measured(axes)
+    give(axes, along(axes, 2)[8], hire(pool, 1)[0], 1.0)
+    assert not is_measured(axes)
+    return axes
+
+
+def test_labels_taken_back_from_a_large_pool_are_in_no_figure_on_the_page(large: Campaign) -> None:
+    last = Label.objects.latest("id")
+    take_back(large, last, *Label.objects.filter(comparison__in=along(large, 2)).exclude(pk=last.pk)[:4])
+    certificate, worst = summary_of(large)
+    # 16, 16 and 4 labels along the axes: the variance of a row along the last is 2^2 / (1 + 4), and g / d = 36 / 4 / 3
+    assert worst == pytest.approx(math.sqrt(4 / 5), abs=1e-6)
+    assert certificate == pytest.approx(3.0, abs=1e-6)
+
+
+def test_a_large_pool_is_measured_anew_after_one_label_of_many_is_taken_back(large: Campaign, pool: Pool) -> None:
+    """Also where as many remain as were measured, or more."""
+    give(large, along(large, 2)[9], hire(pool, 1)[0], 0.0)
+    assert not is_measured(large)  # 42 labels
+    take_back(large, Label.objects.earliest("id"))
+    assert is_measured(large)  # 41
+    take_back(large, Label.objects.latest("id"))
+    assert is_measured(large)  # 40
+
+
+def test_a_large_pool_with_other_features_or_another_model_of_its_teachers_is_measured_anew(large: Campaign) -> None:
+    Campaign.objects.filter(pk=large.pk).update(rationality_mode="estimated")
+    assert is_measured(large)
+    Campaign.objects.filter(pk=large.pk).update(dimensions=2)
+    embed(large.pk)
+    assert is_measured(large)
+    assert Estimate.objects.latest().projection.dimensions == 2
 
 
 def test_the_price_of_a_nat_is_what_was_spent_over_log_det(axes: Campaign, pool: Pool) -> None:
