@@ -15,7 +15,7 @@ from tests.conftest import add_conversations
 from tests.training.conftest import answer_all, embed
 from training.algorithms.config import TrainingConfig
 from training.datasets.frozen import freeze
-from training.models import LabelSet, StartRule
+from training.models import LabelSet, Policy, StartRule
 from training.services.runs import start_run
 
 Picture = Callable[..., None]
@@ -97,7 +97,7 @@ def test_a_run_says_what_it_does_and_where_pessimism_is_silent(
         picture(page, f"{name} narrow", full_page=True)
 
 
-def test_what_could_not_be_erased_or_started_is_said_where_it_is_looked_for(
+def test_researchers_read_what_was_not_erased_or_started_and_what_a_run_started_from(
     visit: Callable[..., Visitor], picture: Picture, answered: Campaign, alice: User
 ) -> None:
     label_set = freeze(answered)
@@ -111,8 +111,16 @@ def test_what_could_not_be_erased_or_started_is_said_where_it_is_looked_for(
         last_label_count=30,
         refusal="Some directions of the reward are barely labelled.",
     )
+    config = TrainingConfig(method="dpo", base_model="Qwen/Qwen3-0.6B")
+    run = start_run(campaign=answered, config=config, is_forced=True)
+    parent = Policy.objects.create(run=run, campaign=answered, folder="", manifest={"files": {"config.json": {}}})
+    start_run(campaign=answered, config=config, is_forced=True, parent=parent)
     page = visit(alice).page
-    for name, sentence in (("exports", "could not be erased"), ("start_rules", "counted from 30 labels")):
+    for name, sentence in (
+        ("exports", "could not be erased"),
+        ("start_rules", "counted from 30 labels"),
+        ("runs", "from Plain DPO"),
+    ):
         page.set_viewport_size({"width": 1280, "height": 800})
         page.goto(reverse(name, args=[answered.code]))
         expect(page.get_by_text(sentence)).to_be_visible()

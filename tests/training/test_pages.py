@@ -328,6 +328,7 @@ def test_the_policy_page_explains_the_certificate(rosa_signed_in: Client, policy
     assert "Greedy" in page
     assert policy.digest in page
     assert policy.evaluation["contrast"]["pessimistic"]["regret"] <= policy.evaluation["contrast"]["greedy"]["regret"]
+    assert "judged on 40 prompts, of which 5 are held out" in page
 
 
 def test_the_download_is_a_zip_of_what_the_manifest_names(
@@ -344,8 +345,17 @@ def test_the_download_is_a_zip_of_what_the_manifest_names(
     assert manifest["label_set"] == policy.run.label_set.digest
 
 
+def test_the_page_shows_the_snippet_of_the_docs_which_trains_on_no_held_out_row(
+    rosa_signed_in: Client, labelled: Campaign
+) -> None:
+    page = rosa_signed_in.get(reverse("exports", args=[labelled.code])).content.decode()
+    snippet = page.split('<pre tabindex="0">')[1].split("</pre>")[0]
+    assert 'not row["is_held_out"]' in snippet
+    docs = (Path(__file__).resolve().parents[2] / "docs" / "exporting.md").read_text(encoding="utf-8")
+    assert f"```python\n{snippet}\n```" in docs
+
+
 def test_freezing_twice_gives_one_label_set(rosa_signed_in: Client, labelled: Campaign) -> None:
-    assert "judged on 40 prompts, of which 5 are held out" in page
     url = reverse("exports", args=[labelled.code])
     for _ in range(2):
         assert rosa_signed_in.post(url).status_code == 302
@@ -498,7 +508,13 @@ def test_a_refused_rule_for_every_so_many_labels_stays_due(rosa_signed_in: Clien
     assert "barely labelled" in page
     assert "500 labels" not in page
     estimate_of(labelled, smallest=9.0)
+    Campaign.objects.filter(pk=labelled.pk).update(label_count=510)
     assert len(start_due_runs()) == 1
+    rule = StartRule.objects.get()
+    assert (rule.last_label_count, rule.refusal, rule.is_active) == (510, "", True)
+    assert (
+        "counted from 510 labels" in rosa_signed_in.get(reverse("start_rules", args=[labelled.code])).content.decode()
+    )
 
 
 def test_a_rule_whose_run_could_not_be_stored_is_still_due(labelled: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
