@@ -22,8 +22,7 @@ from django.utils import timezone
 from annotation.models import Campaign
 from tests.servers import PATIENCE
 from tests.training.test_train_run import SMALL, perform_now
-from training.algorithms.config import TrainingConfig
-from training.algorithms.policy import TimeLimitReached
+from training.algorithms.config import TrainingConfig, out_of_time
 from training.models import Run, RunMetric, Work
 from training.pipeline import supervision
 from training.pipeline.supervision import supervise
@@ -235,7 +234,7 @@ def test_a_run_that_has_had_its_time_is_not_begun_again(labelled: Campaign, monk
     Run.objects.filter(pk=run.pk).update(started_at=timezone.now() - timedelta(hours=2))
     supervise("run", run.pk)
     run.refresh_from_db()
-    assert (run.state, run.reason) == (Work.State.FAILED, TimeLimitReached.sentence(3600))
+    assert (run.state, run.reason) == (Work.State.FAILED, out_of_time(3600))
 
 
 def test_a_waiting_run_is_cancelled_at_once(labelled: Campaign) -> None:

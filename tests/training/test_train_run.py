@@ -34,7 +34,7 @@ from tests.conftest import add_conversations
 from tests.training.algorithms.conftest import make_data
 from tests.training.conftest import THETA, WIDTH, answer, embed, stored
 from training.algorithms import artifact, generation
-from training.algorithms.config import TrainingConfig
+from training.algorithms.config import TrainingConfig, out_of_time
 from training.algorithms.policy import TimeLimitReached
 from training.algorithms.tiny import build_tokenizer
 from training.datasets.frozen import freeze
@@ -154,7 +154,7 @@ def test_a_run_that_is_stopped_after_its_time_says_that_it_has_had_its_time(labe
     run = start_run(campaign=labelled, config=config, is_forced=True)
     Run.objects.filter(pk=run.pk).update(started_at=timezone.now() - timedelta(hours=2))
     run = perform_now(run, should_stop=lambda: True)
-    assert (run.state, run.reason) == (Work.State.FAILED, TimeLimitReached.sentence(3600))
+    assert (run.state, run.reason) == (Work.State.FAILED, out_of_time(3600))
 
 
 def test_a_checkpoint_of_another_run_is_refused_with_a_reason(labelled: Campaign, settings: Any) -> None:
@@ -222,9 +222,7 @@ def test_only_ties_are_nothing_to_train_a_model_on(labelled: Campaign) -> None:
 
 def test_a_full_disk_is_a_reason_and_the_checkpoints_are_kept() -> None:
     assert "no room on the disk" in reason_of(OSError(errno.ENOSPC, "No space left on device"))
-    assert reason_of(TimeLimitReached(TimeLimitReached.sentence(5))).startswith(
-        "The run reached its limit of 5 s. Resume"
-    )
+    assert reason_of(TimeLimitReached(out_of_time(5))).startswith("The run reached its limit of 5 s. Resume")
     assert reason_of(CannotTrain("too few")) == "Too few."
 
 

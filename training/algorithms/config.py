@@ -161,3 +161,8 @@ class TrainingConfig:
             del decides[name]
         decides["batch_size"] = decides["batch_size"] * decides.pop("accumulation")
         return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
+
+
+def out_of_time(seconds: float) -> str:
+    """What is said of a run that had its time: by the run, or by whoever finds it so, with no model at hand."""
+    return f"The run reached its limit of {seconds:g} s. Resume with a longer limit: the last checkpoint is kept."

@@ -11,7 +11,7 @@ import numpy as np
 
 from activelearning.algorithms.pessimism import ConfidenceSet
 from activelearning.algorithms.types import Floats, Singles
-from training.algorithms.config import TrainingConfig
+from training.algorithms.config import TrainingConfig, out_of_time
 from training.algorithms.data import Message, TrainingData
 from training.algorithms.journal import Journal
 
@@ -22,10 +22,6 @@ class Cancelled(Exception):
 
 class TimeLimitReached(Exception):
     """The run used up its time. Its last checkpoint is kept: start it again with more."""
-
-    @staticmethod
-    def sentence(seconds: float) -> str:
-        return f"The run reached its limit of {seconds:g} s. Resume with a longer limit: the last checkpoint is kept."
 
 
 class OutOfMemory(Exception):
@@ -75,7 +71,7 @@ class Job:
             raise Cancelled("the run was cancelled")
         limit = self.config.time_limit_seconds
         if limit and time.monotonic() - self.started > limit:
-            raise TimeLimitReached(TimeLimitReached.sentence(limit))
+            raise TimeLimitReached(out_of_time(limit))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from django.utils import timezone
 from django.utils.translation import gettext_noop
 
 from annotation.services.notices import post_notice
-from training.algorithms.policy import TimeLimitReached
+from training.algorithms.config import out_of_time
 from training.models import Generation, Run, Work
 
 KINDS: dict[str, type[Run] | type[Generation]] = {"run": Run, "generation": Generation}
@@ -132,7 +132,7 @@ def time_limit(work: Work) -> float:
 
 
 def time_is_up(work: Work) -> str:
-    return TimeLimitReached.sentence(time_limit(work))
+    return out_of_time(time_limit(work))
 
 
 def work_to_do() -> Iterator[tuple[str, int]]:
