@@ -5,17 +5,23 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from activelearning.algorithms.types import Bools, Floats, Ints, Labels
+from activelearning.algorithms.types import Bools, Floats, Ints, Labels, Singles
 from activelearning.arrays.memory import memory_of
+from activelearning.arrays.rankings import Implied, Tiers, imply
 from activelearning.arrays.rows import PoolRows, find
-from activelearning.learned import LEARNED_ARMS, ranking_weight
+from activelearning.learned import LEARNED_ARMS
 from annotation.models import Campaign, Label
 from annotation.models.offers import outcome_of
+
+CHUNK = 4096
 
 
 @dataclass(frozen=True)
 class LabelRows:
-    """The current labels of a campaign by ascending id; `row` numbers comparisons of the pool, -1 for one not there."""
+    """The current labels of a campaign by ascending id; `row` numbers comparisons of the pool, -1 for one not there.
+
+    implied  what the rankings among them say of every two responses; labels that are no longer current may be in it
+    """
 
     ids: Ints
     row: Ints
@@ -23,7 +29,8 @@ class LabelRows:
     arm: NDArray[np.str_]
     outcome: Floats
     side: Floats
-    rankings: dict[int, list[list[int]]]
+    is_ranking: Bools
+    implied: Implied
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -45,7 +52,8 @@ def load_labels(campaign: Campaign, pool: PoolRows) -> LabelRows:
     wanted = current if len(missing) > 500 else current.filter(id__in=missing.tolist())
     if len(missing):
         known = set(kept.labels.ids.tolist())
-        fresh = []
+        fresh: list[tuple[int, int, int, str, float, float, bool]] = []
+        rankings: dict[int, Tiers] = {}
         for pk, comparison, teacher, arm, choice, b_first, ranking in wanted.values_list(
             "id", "comparison_id", "teacher_id", "arm", "choice", "b_first", "ranking"
         ).iterator(chunk_size=10_000):
@@ -53,11 +61,12 @@ def load_labels(campaign: Campaign, pool: PoolRows) -> LabelRows:
                 side = -1.0 if b_first else 1.0
                 fresh.append((pk, comparison, teacher, arm, outcome_of(choice, b_first=b_first), side, bool(ranking)))
                 if ranking:
-                    kept.rankings[pk] = ranking
+                    rankings[pk] = ranking
         kept.labels.add(fresh)
+        if rankings:
+            kept.implied = kept.implied.followed_by(imply(rankings))
         ids = ids[find(kept.labels.ids, ids) >= 0]  # one may have been superseded between the two questions
     found = kept.labels.pick(ids)
-    ranked = ids[found["is_ranking"].astype(bool)]
     return LabelRows(
         ids=ids,
         row=pool.rows_of(found["comparison"].astype(np.int64)),
@@ -65,7 +74,8 @@ def load_labels(campaign: Campaign, pool: PoolRows) -> LabelRows:
         arm=found["arm"].astype(np.str_),
         outcome=found["outcome"].astype(np.float64),
         side=found["side"].astype(np.float64),
-        rankings={pk: kept.rankings[pk] for pk in ranked.tolist()},
+        is_ranking=found["is_ranking"].astype(bool),
+        implied=kept.implied,
     )
 
 
@@ -80,7 +90,9 @@ def fit_labels(labels: LabelRows, mask: Bools, pool: PoolRows, *, teachers: Ints
     order = np.argsort(teachers)
     index = order[np.searchsorted(teachers[order], labels.teacher[mask])]
     row = labels.row[mask]
-    pairs = Labels(
+    if labels.is_ranking[mask].any():
+        return _with_rankings(labels, mask, pool, teacher=index)
+    return Labels(
         design=pool.design[row].astype(np.float64),
         outcome=labels.outcome[mask],
         teacher=index,
@@ -88,40 +100,38 @@ def fit_labels(labels: LabelRows, mask: Bools, pool: PoolRows, *, teachers: Ints
         side=labels.side[mask],
         weight=np.ones(len(row)),
     )
-    if not labels.rankings:
-        return pairs
-    return _with_rankings(pairs, labels.ids[mask], labels.rankings, pool)
 
 
-def _with_rankings(pairs: Labels, ids: Ints, rankings: dict[int, list[list[int]]], pool: PoolRows) -> Labels:
-    """Replace each ranking's row by the comparisons that it implies; they have no order shown, hence side 0."""
-    design, outcome, source, side, weight = [], [], [], [], []
-    for number, pk in enumerate(ids.tolist()):
-        tiers = rankings.get(pk)
-        if tiers is None:
-            design.append(pairs.design[number])
-            outcome.append(pairs.outcome[number])
-            source.append(number)
-            side.append(pairs.side[number])
-            weight.append(1.0)
-            continue
-        placed = [(tier, response) for tier, names in enumerate(tiers) for response in names]
-        rows = find(pool.response_ids, np.array([response for _, response in placed], dtype=np.int64))
-        for first in range(len(placed)):
-            for second in range(first + 1, len(placed)):
-                if rows[first] < 0 or rows[second] < 0:
-                    continue
-                design.append(pool.phi[rows[first]].astype(np.float64) - pool.phi[rows[second]])
-                outcome.append(0.5 if placed[first][0] == placed[second][0] else 1.0)
-                source.append(number)
-                side.append(0.0)
-                weight.append(ranking_weight(len(placed)))
-    places = np.array(source, dtype=np.int64)
+def _with_rankings(labels: LabelRows, mask: Bools, pool: PoolRows, *, teacher: Ints) -> Labels:
+    """Pairs and the comparisons that rankings imply, by label; these have no order shown, hence side 0.
+
+    A label that came later stays behind those before it: a warm fit goes on from the rows that it has seen.
+    """
+    row, implied = labels.row[mask], labels.implied
+    pairs = np.flatnonzero(~labels.is_ranking[mask])
+    place = find(labels.ids[mask], implied.label)
+    first, second = (find(pool.response_ids, responses) for responses in (implied.first, implied.second))
+    known = np.flatnonzero((place >= 0) & (first >= 0) & (second >= 0))
+    source = np.concatenate([pairs, place[known]])
+    order = np.argsort(source, kind="stable")
+    source = source[order]
+    a = np.concatenate([pool.a[row[pairs]], first[known]])[order]
+    b = np.concatenate([pool.b[row[pairs]], second[known]])[order]
     return Labels(
-        design=np.array(design).reshape(len(places), pairs.design.shape[1]),
-        outcome=np.array(outcome),
-        teacher=pairs.teacher[places],
-        category=pairs.category[places],
-        side=np.array(side),
-        weight=np.array(weight),
+        design=_differences(pool.phi, a, b),
+        outcome=np.concatenate([labels.outcome[mask][pairs], implied.outcome[known]])[order],
+        teacher=teacher[source],
+        category=pool.category[row[source]],
+        side=np.concatenate([labels.side[mask][pairs], np.zeros(len(known))])[order],
+        weight=np.concatenate([np.ones(len(pairs)), implied.weight[known]])[order],
     )
+
+
+def _differences(features: Singles, first: Ints, second: Ints) -> Floats:
+    """(p, d) features of the first less those of the second, some rows at a time: gathered whole they take as much
+    memory again."""
+    found = np.empty((len(first), features.shape[1]))
+    for start in range(0, len(first), CHUNK):
+        rows = slice(start, start + CHUNK)
+        np.subtract(features[first[rows]], features[second[rows]], out=found[rows], dtype=np.float64)
+    return found

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from activelearning.algorithms.features import Projection as Pca
 from activelearning.algorithms.types import Ints, Singles
+from activelearning.arrays.rankings import Implied
 from activelearning.arrays.rows import Kind, PoolRows, find
 
 KEPT_CAMPAIGNS = 8
@@ -60,7 +61,7 @@ class Kept:
     labels: Table = field(
         default_factory=lambda: Table(("comparison", "teacher", "arm", "outcome", "side", "is_ranking"))
     )
-    rankings: dict[int, list[list[int]]] = field(default_factory=dict)
+    implied: Implied = field(default_factory=Implied)
     offers: Table = field(default_factory=lambda: Table(("comparison", "teacher", "arm", "slot", "b_first")))
 
 

@@ -7,7 +7,9 @@ import pytest
 from scipy.optimize import minimize
 
 from activelearning.algorithms.types import Floats
-from activelearning.arrays import PoolRows, load_pool
+from activelearning.arrays import LabelRows, PoolRows, fit_labels, load_labels, load_pool, teacher_axis
+from activelearning.arrays import labels as label_arrays
+from activelearning.arrays.rankings import Tiers, imply
 from activelearning.models import Estimate, Projection, TeacherRationality
 from activelearning.pipeline import embed, refit, replan
 from activelearning.pipeline.estimating import PULL
@@ -101,6 +103,75 @@ def test_a_ranking_is_one_label_and_says_nothing_of_the_order_shown(ranked: Camp
     assert Estimate.objects.latest().label_count == 10
     row = TeacherRationality.objects.get(teacher=somebody)
     assert (row.bias, row.bias_error) == (pytest.approx(0.0, abs=1e-9), pytest.approx(PULL))
+
+
+def test_rankings_and_pairs_stand_in_the_order_of_their_labels(ranked: Campaign) -> None:
+    """Every row against a loop over labels; of a response without features nothing is implied."""
+    rows, rng = pool_of(ranked), np.random.default_rng(4)
+    count, absent = 40, 10**9
+    is_ranking, row = rng.random(count) < 0.6, rng.integers(len(rows), size=count)
+    rankings: dict[int, Tiers] = {}
+    for label in np.flatnonzero(is_ranking).tolist():
+        names = rng.choice(rows.response_ids, size=int(rng.integers(2, 6)), replace=False).tolist()
+        if label % 3 == 0:
+            names[1] = absent
+        rankings[label + 1] = [names[:2], *([name] for name in names[2:])] if label % 2 else [[name] for name in names]
+    labels = LabelRows(
+        ids=np.arange(1, count + 1),
+        row=row,
+        teacher=rng.integers(1, 4, size=count),
+        arm=np.full(count, "designed"),
+        outcome=rng.random(count).round(),
+        side=rng.choice([-1.0, 1.0], size=count),
+        is_ranking=is_ranking,
+        implied=imply(rankings),
+    )
+    mask = rng.random(count) < 0.8
+    teachers = teacher_axis(labels, mask)
+    expected = []
+    for place in np.flatnonzero(mask).tolist():
+        teacher, category = teachers.tolist().index(labels.teacher[place]), rows.category[row[place]]
+        if not is_ranking[place]:
+            plain = (labels.outcome[place], teacher, category, labels.side[place], 1.0)
+            expected.append((rows.design[row[place]], *plain))
+            continue
+        tier = {name: number for number, names in enumerate(rankings[place + 1]) for name in names}
+        for better, worse in combinations(tier, 2):
+            if absent not in (better, worse):
+                z = phi_of(rows, better) - phi_of(rows, worse)
+                expected.append((z, 0.5 if tier[better] == tier[worse] else 1.0, teacher, category, 0.0, 2 / len(tier)))
+    found = fit_labels(labels, mask, rows, teachers=teachers)
+    columns = list(zip(*expected, strict=True))
+    assert len(found) == len(expected) > 60
+    np.testing.assert_allclose(found.design, np.array(columns[0]), atol=1e-6)
+    for name, column in zip(("outcome", "teacher", "category", "side", "weight"), columns[1:], strict=True):
+        np.testing.assert_array_equal(getattr(found, name), column, err_msg=name)
+
+
+def phi_of(rows: PoolRows, response: int) -> Floats:
+    return rows.phi[int(np.searchsorted(rows.response_ids, response))].astype(np.float64)
+
+
+def test_a_ranking_is_taken_apart_once(ranked: Campaign, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[list[int]] = []
+
+    def counting(rankings: dict[int, Tiers]) -> object:
+        taken.append(sorted(rankings))
+        return imply(rankings)
+
+    monkeypatch.setattr(label_arrays, "imply", counting)
+    somebody, theta = hire(pool, 1)[0], np.array([1.5, -1.0, 0.5])
+    rank(ranked, somebody, 3, theta=theta)
+    for _ in range(2):
+        rows = pool_of(ranked)
+        labels = load_labels(ranked, rows)
+        mask = labels.learned(rows)
+        assert len(fit_labels(labels, mask, rows, teachers=teacher_axis(labels, mask))) == 3 * 6
+    rank(ranked, somebody, 1, theta=theta)
+    Label.objects.filter(pk=Label.objects.earliest("id").pk).update(state="retracted")
+    labels = load_labels(ranked, rows)
+    assert len(fit_labels(labels, labels.learned(rows), rows, teachers=np.array([somebody.pk]))) == 3 * 6
+    assert sorted(pk for some in taken for pk in some) == sorted(Label.objects.values_list("pk", flat=True))
 
 
 def test_one_comparison_of_a_conversation_is_offered(ranked: Campaign, pool: Pool) -> None:
