@@ -152,10 +152,15 @@ def certificate(information: Floats, *, labels: int, candidates: Singles | Float
     """
     if labels <= 0 or candidates.shape[0] == 0 or candidate_weight.shape != (candidates.shape[0],):
         raise ValueError("a certificate needs labels, candidates and one weight per candidate")
-    spectrum = np.linalg.eigvalsh(information)
-    if spectrum[0] <= spectrum[-1] * information.shape[0] * np.finfo(np.float64).eps:
+    if not spans(information):
         return math.inf
     return float(labels * np.max(candidate_weight * uncertainties(candidates, information)))
+
+
+def spans(information: Floats) -> bool:
+    """Whether the labels' information, without ridge, says something of every direction."""
+    spectrum = np.linalg.eigvalsh(information)
+    return bool(spectrum[0] > spectrum[-1] * information.shape[0] * np.finfo(np.float64).eps)
 
 
 def direction(information: Floats, row: Floats) -> tuple[Floats, float]:

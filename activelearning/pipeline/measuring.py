@@ -1,11 +1,13 @@
 """What an estimate is worth as a design: measured once the offers are made, so that no teacher waits for it."""
 
+from itertools import combinations
+
 import numpy as np
 from django.db.models import QuerySet
 
 from activelearning.algorithms.figures import Figure
 from activelearning.algorithms.forecast import design_saving
-from activelearning.algorithms.information import certificate, label_weight
+from activelearning.algorithms.information import certificate, label_weight, spans, uncertainties
 from activelearning.algorithms.pessimism import ConfidenceSet, pessimistic_regret
 from activelearning.algorithms.types import Floats, Ints, Singles
 from activelearning.arrays import (
@@ -13,6 +15,7 @@ from activelearning.arrays import (
     PoolRows,
     stated_rationality,
 )
+from activelearning.learned import ranking_weight
 from activelearning.models import Estimate
 from activelearning.pipeline.known import Known
 from annotation.models import Campaign, Offer
@@ -35,7 +38,7 @@ def measure(campaign: Campaign, pool: PoolRows, labels: LabelRows, known: Known)
     measured = Estimate.objects.filter(campaign=campaign, worst_error__isnull=False)
     if len(pool) > MEASURE_ROWS and not _is_due(row, measured):
         return
-    row.worst_error, row.certificate = _measure_design(pool, known)
+    row.worst_error, row.certificate = _measure_design(campaign, pool, labels, known)
     row.bound = measure_bound(pool, known)
     Estimate.objects.filter(pk=row.pk).update(worst_error=row.worst_error, certificate=row.certificate, bound=row.bound)
     measure_saving(campaign, pool, labels, known)
@@ -52,23 +55,58 @@ def open_to_ask(pool: PoolRows) -> Ints:
     return np.flatnonzero(pool.has_features & pool.is_askable & ~pool.is_held_out)
 
 
-def _measure_design(pool: PoolRows, known: Known) -> tuple[float | None, float | None]:
+def _measure_design(
+    campaign: Campaign, pool: PoolRows, labels: LabelRows, known: Known
+) -> tuple[float | None, float | None]:
     """Largest standard error of a reward difference, and g / d, over the comparisons that may be asked."""
     open_rows = open_to_ask(pool)
     if not len(open_rows):
         return None, None
     design, width = pool.design[open_rows], known.theta.size
     worst = worst_error(design, known.arrays["covariance"])
-    if not known.row.label_count:
+    earned = known.information - known.row.ridge * np.eye(width)
+    if not known.row.label_count or not spans(earned):
         return worst, None
-    best = _best_weights(design, pool.category[open_rows], known)
+    if campaign.answer_mode == Campaign.AnswerMode.RANKING:
+        return worst, known.row.label_count * _ranking_values(pool, open_rows, earned, known).max() / width
     found = certificate(
-        known.information - known.row.ridge * np.eye(width),
-        labels=known.row.label_count,
+        earned,
+        labels=_pairs_learned(labels, pool),
         candidates=design,
-        candidate_weight=best,
+        candidate_weight=_best_weights(design, pool.category[open_rows], known),
     )
-    return worst, found / width if np.isfinite(found) else None
+    return worst, found / width
+
+
+def _pairs_learned(labels: LabelRows, pool: PoolRows) -> int:
+    """The labels in the fit; a ranking of N, adopted from a file, as the N - 1 that its pairs of 2/N weigh together."""
+    learned = labels.learned(pool)
+    implied = np.isin(labels.implied.label, labels.ids[learned])
+    return int((learned & ~labels.is_ranking).sum()) + round(float(labels.implied.weight[implied].sum()))
+
+
+def _ranking_values(pool: PoolRows, open_rows: Ints, earned: Floats, known: Known) -> Floats:
+    """(c,) tr(H^-1 M) of each conversation that may be ranked, M the information of one ranking of its responses.
+
+    M is the sum of 2/N w z z' over all its pairs, the best teacher's w taken pair by pair.
+    """
+    rows = np.flatnonzero(pool.has_features)
+    responses, place = np.unique(np.r_[pool.a[rows], pool.b[rows]], return_index=True)
+    conversation = np.tile(pool.conversation[rows], 2)[place]
+    order = np.argsort(conversation, kind="stable")
+    _, start, count = np.unique(conversation[order], return_index=True, return_counts=True)
+    asked, one = np.unique(pool.conversation[open_rows], return_index=True)
+    category = pool.category[open_rows[one]]
+    which = np.searchsorted(conversation[order][start], asked)
+    start, count, values = start[which], count[which], np.zeros(len(asked))
+    for size in np.unique(count).tolist():
+        same = np.flatnonzero(count == size)
+        members = responses[order[start[same][:, None] + np.arange(size)]]  # (s, N)
+        for first, second in combinations(range(size), 2):
+            design = pool.phi[members[:, first]] - pool.phi[members[:, second]]
+            weight = ranking_weight(size) * _best_weights(design, category[same], known)
+            values[same] += weight * uncertainties(design, earned)
+    return values
 
 
 def measure_bound(pool: PoolRows, known: Known) -> float | None:

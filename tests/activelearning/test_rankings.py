@@ -1,17 +1,18 @@
 """A stored ranking of N responses, from its row to the fit: its implied comparisons, of weight 2/N each."""
 
+import re
 from itertools import combinations
 
 import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from activelearning.algorithms.types import Floats
+from activelearning.algorithms.types import Floats, Singles
 from activelearning.arrays import LabelRows, PoolRows, fit_labels, load_labels, load_pool, teacher_axis
 from activelearning.arrays import labels as label_arrays
 from activelearning.arrays.rankings import Tiers, imply
-from activelearning.models import Estimate, Projection, TeacherRationality
-from activelearning.pipeline import embed, refit, replan
+from activelearning.models import Embedding, Estimate, Projection, TeacherRationality
+from activelearning.pipeline import embed, embedding, refit, replan
 from activelearning.pipeline.estimating import PULL
 from activelearning.storage import read_arrays
 from annotation.models import Campaign, Label, Offer, Pool, Response, Teacher
@@ -180,3 +181,76 @@ def test_one_comparison_of_a_conversation_is_offered(ranked: Campaign, pool: Poo
     replan(ranked.pk)
     asked = list(Offer.objects.values_list("comparison__conversation", flat=True))
     assert len(asked) == len(set(asked)) == 20
+
+
+def values_by_hand(campaign: Campaign) -> tuple[list[float], list[list[float]]]:
+    """w z' H^-1 z of every comparison, and of every pair of responses by conversation; H of the labels alone."""
+    found, rows = fitted(campaign), pool_of(campaign)
+    inverse = np.linalg.inv(found["information"] - found["ridge"] * np.eye(len(found["theta"])))
+
+    def value(z: Floats) -> float:
+        p = 1 / (1 + np.exp(-(z @ found["theta"])))
+        return float(p * (1 - p) * z @ inverse @ z)
+
+    phi = dict(zip(rows.response_ids.tolist(), rows.phi.astype(np.float64), strict=True))
+    groups: dict[int, list[Floats]] = {}
+    for response in Response.objects.order_by("id"):
+        groups.setdefault(response.conversation_id, []).append(phi[response.pk])
+    pairs = [[value(one - other) for one, other in combinations(group, 2)] for group in groups.values()]
+    return [value(z) for z in rows.design.astype(np.float64)], pairs
+
+
+def test_the_certificate_of_rankings_takes_all_their_pairs_and_each_for_one_label(ranked: Campaign, pool: Pool) -> None:
+    """Uniform rankings of four are a poor design; that each is worth three labels made it look better than the best."""
+    rank(ranked, hire(pool, 1)[0], 60, theta=np.array([0.3, -0.2, 0.1]))
+    _, pairs = values_by_hand(ranked)
+    row = Estimate.objects.latest()
+    assert row.certificate is not None
+    assert row.certificate == pytest.approx(60 * max(sum(group) * 2 / N for group in pairs) / 3, rel=1e-4)
+    assert row.certificate > 1
+
+
+def test_rankings_of_different_lengths_are_each_weighed_by_their_own(ranked: Campaign, pool: Pool) -> None:
+    add_conversations(ranked, 20, responses=3)
+    embed(ranked.pk)
+    ranked.refresh_from_db()
+    rank(ranked, hire(pool, 1)[0], 80, theta=np.array([0.3, -0.2, 0.1]))
+    _, pairs = values_by_hand(ranked)
+    best = max(sum(group) * 2 / {6: 4, 3: 3}[len(group)] for group in pairs)
+    assert Estimate.objects.latest().certificate == pytest.approx(80 * best / 3, rel=1e-4)
+
+
+def test_rankings_beside_pairs_count_as_the_labels_that_they_weigh(ranked: Campaign, pool: Pool) -> None:
+    rank(ranked, hire(pool, 1)[0], 12, theta=np.array([0.3, -0.2, 0.1]))
+    Campaign.objects.filter(pk=ranked.pk).update(answer_mode=Campaign.AnswerMode.PAIR)
+    comparisons, _ = values_by_hand(ranked)
+    assert Estimate.objects.latest().certificate == pytest.approx(12 * (N - 1) * max(comparisons) / 3, rel=1e-4)
+
+
+class CornerEncoder:
+    """Every conversation's four responses lie at the corners of one tetrahedron."""
+
+    corners = np.array([[1, 1, 1], [1, -1, -1], [-1, 1, -1], [-1, -1, 1]], dtype=np.float32)
+
+    def encode(self, texts: list[str]) -> Singles:
+        return self.corners[[int(re.findall(r"Answer (\d+)", text)[0]) for text in texts]]
+
+
+def test_rankings_that_tell_every_direction_alike_are_the_d_optimal_design(
+    ranked: Campaign, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many rank the corners one way as the other, so that the reward is 0 and every pair weighs 1/4."""
+    monkeypatch.setattr(embedding, "open_encoder", lambda name: CornerEncoder())
+    Embedding.objects.all().delete()
+    Projection.objects.all().delete()
+    embed(ranked.pk)
+    somebody = hire(pool, 1)[0]
+    for number in range(20):
+        replan(ranked.pk)
+        offer = claim_offer(campaign=ranked, teacher=somebody)
+        assert offer is not None
+        names = offer.comparison.conversation.responses.order_by("id").values_list("pk", flat=True)
+        tiers = [[pk] for pk in names]
+        record_label(offer=offer, choice="", ranking=tiers[:: 1 if number % 2 else -1])
+    refit(ranked.pk)
+    assert Estimate.objects.latest().certificate == pytest.approx(1.0, abs=1e-6)
