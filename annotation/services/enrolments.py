@@ -33,8 +33,14 @@ def read_guidelines(*, enrolment: Enrolment, version: GuidelineVersion) -> Enrol
     return enrolment
 
 
+@transaction.atomic
 def advance_enrolment(*, campaign: Campaign, enrolment: Enrolment) -> None:
-    """Move on from the tutorial when it is answered, and from the qualification when it is decided."""
+    """Move on from the tutorial when it is answered, and from the qualification when it is decided.
+
+    The enrolment is locked before the teacher's languages are read: see `set_languages`.
+    """
+    list(Enrolment.objects.select_for_update().filter(pk=enrolment.pk).values_list("pk"))
+    enrolment.teacher.refresh_from_db(fields=["languages"])
     if enrolment.stage == Enrolment.Stage.TUTORIAL and not _is_waiting(campaign, enrolment):
         has_exam = campaign.qualification_size > 0 and _golds(campaign, enrolment).exists()
         _move(enrolment, Enrolment.Stage.QUALIFICATION if has_exam else Enrolment.Stage.WORKING)
@@ -42,9 +48,38 @@ def advance_enrolment(*, campaign: Campaign, enrolment: Enrolment) -> None:
         answered, right = qualification_score(campaign=campaign, teacher=enrolment.teacher)
         if answered >= campaign.qualification_size or not _is_waiting(campaign, enrolment):
             # Out of all that were to be answered: a lesson that was passed over is not a right one.
-            asked = max(answered, min(campaign.qualification_size, _golds(campaign, enrolment).count()))
+            asked = max(answered, _asked(campaign, enrolment))
             is_passed = right >= campaign.qualification_pass * asked
             _move(enrolment, Enrolment.Stage.WORKING if is_passed else Enrolment.Stage.FAILED)
+
+
+def _asked(campaign: Campaign, enrolment: Enrolment) -> int:
+    """How many gold comparisons the qualification asks for, of those that the teacher can read."""
+    return min(campaign.qualification_size, _golds(campaign, enrolment).count())
+
+
+@transaction.atomic
+def set_languages(*, teacher: Teacher, languages: list[str]) -> None:
+    """What the teacher reads. Who can read more gold than the qualification was taken with takes the rest of it.
+
+    Else two changes of this setting would lead past it. The enrolments are locked first, so that one which moves on at
+    this moment does so before, and is looked at here, or after, and knows the new languages.
+    """
+    enrolments = list(Enrolment.objects.select_for_update().filter(teacher=teacher).order_by("pk"))
+    campaigns = Campaign.objects.in_bulk([one.campaign_id for one in enrolments])
+    teacher.refresh_from_db(fields=["languages"])
+    working = [one for one in enrolments if one.stage == Enrolment.Stage.WORKING]
+    for enrolment in working:
+        enrolment.teacher = teacher
+    before = {one.pk: _asked(campaigns[one.campaign_id], one) for one in working}
+    Teacher.objects.filter(pk=teacher.pk).update(languages=languages)
+    teacher.languages = languages
+    for enrolment in working:
+        campaign = campaigns[enrolment.campaign_id]
+        answered, _right = qualification_score(campaign=campaign, teacher=teacher)
+        if max(before[enrolment.pk], answered) < _asked(campaign, enrolment):
+            _move(enrolment, Enrolment.Stage.TUTORIAL)
+            advance_enrolment(campaign=campaign, enrolment=enrolment)
 
 
 def qualification_score(*, campaign: Campaign, teacher: Teacher) -> tuple[int, int]:

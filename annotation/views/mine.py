@@ -28,6 +28,7 @@ from annotation.models import (
     Teacher,
     User,
 )
+from annotation.services.enrolments import set_languages
 from annotation.services.news import teacher_of_token, want_news
 from annotation.services.people import set_preferences
 from annotation.views.pages import PageRequest
@@ -86,8 +87,7 @@ def choose_languages(request: HttpRequest) -> HttpResponse:
     """The languages that one reads, as words or codes with commas between; none means all."""
     teacher = own_teacher(request)
     if teacher is not None:
-        languages = codes_of(request.POST.get("languages", "")[:500].split(","))
-        Teacher.objects.filter(pk=teacher.pk).update(languages=languages)
+        set_languages(teacher=teacher, languages=codes_of(request.POST.get("languages", "")[:500].split(",")))
     return redirect("account")
 
 

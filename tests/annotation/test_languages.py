@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 from django.core.files.base import ContentFile
@@ -12,9 +13,10 @@ from django.utils import timezone
 from annotation.imports import run_import, start_import
 from annotation.languages import code_of, codes_of, may_read
 from annotation.models import Campaign, Comparison, Conversation, Enrolment, Offer, Pool, Teacher, User
-from annotation.services.enrolments import enrol, read_guidelines
+from annotation.services.enrolments import enrol, read_guidelines, set_languages
+from annotation.services.labels import record_label
 from annotation.services.news import has_work
-from annotation.services.offers import claim_offer
+from annotation.services.offers import claim_offer, lapse_offers
 from tests.conftest import add_conversations
 
 READERS = [([], [], True), (["fr"], [], False), ([], ["fr"], False), (["fr", "de"], ["German"], True)]
@@ -151,3 +153,65 @@ def test_gold_among_the_work_is_too(
     claim_offer(campaign=campaign, teacher=teacher)
     golds = Offer.objects.filter(arm=Offer.Arm.GOLD).values_list("comparison", flat=True)
     assert list(golds) == ([lessons[1].pk] if is_asked else [])
+
+
+@pytest.fixture
+def exam(campaign: Campaign, teacher: Teacher) -> Enrolment:
+    """Five gold comparisons in German, all of which are asked for."""
+    add_conversations(campaign, 5)
+    Conversation.objects.update(language="de")
+    Comparison.objects.update(gold_outcome=1)
+    Campaign.objects.update(qualification_size=5, qualification_pass=0.75)
+    campaign.refresh_from_db()
+    return enrol(campaign=campaign, teacher=teacher)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("reads", [[], ["fr", "de"]])
+def test_no_change_of_languages_leads_past_the_qualification(
+    campaign: Campaign,
+    teacher: Teacher,
+    exam: Enrolment,
+    reads: list[str],
+    bob: User,
+    sign_in: Callable[[User], Client],
+) -> None:
+    client = sign_in(bob)
+    client.post(reverse("account_languages"), {"languages": "fr"})
+    assert read_guidelines(enrolment=exam, version=campaign.guidelines.get()).stage == Enrolment.Stage.WORKING
+    client.post(reverse("account_languages"), {"languages": ",".join(reads)})
+    exam.refresh_from_db()
+    assert (exam.stage, exam.working_since) == (Enrolment.Stage.QUALIFICATION, None)
+
+
+@pytest.mark.django_db
+def test_nor_one_in_the_midst_of_it(campaign: Campaign, teacher: Teacher, exam: Enrolment) -> None:
+    read_guidelines(enrolment=exam, version=campaign.guidelines.get())
+    first = claim_offer(campaign=campaign, teacher=teacher)
+    record_label(offer=first, choice="second" if first.b_first else "first")
+    assert claim_offer(campaign=campaign, teacher=teacher) is not None
+    set_languages(teacher=teacher, languages=["fr"])
+    lapse_offers(now=timezone.now() + timedelta(days=1))
+    assert claim_offer(campaign=campaign, teacher=teacher) is None
+    set_languages(teacher=teacher, languages=[])
+    exam.refresh_from_db()
+    assert exam.stage == Enrolment.Stage.QUALIFICATION
+
+
+@pytest.mark.django_db
+def test_a_change_in_the_same_moment_is_known(campaign: Campaign, teacher: Teacher, exam: Enrolment) -> None:
+    exam.teacher.languages = ["fr"]  # as it was read before another tab took it back
+    assert read_guidelines(enrolment=exam, version=campaign.guidelines.get()).stage == Enrolment.Stage.QUALIFICATION
+
+
+@pytest.mark.django_db
+def test_who_has_passed_is_not_examined_again(campaign: Campaign, teacher: Teacher, exam: Enrolment) -> None:
+    read_guidelines(enrolment=exam, version=campaign.guidelines.get())
+    for number in range(5):
+        offer = claim_offer(campaign=campaign, teacher=teacher)
+        record_label(offer=offer, choice="second" if offer.b_first == (number > 0) else "first")
+    add_conversations(campaign, 2)
+    for languages in (["fr"], [], ["de"], []):
+        set_languages(teacher=teacher, languages=languages)
+        exam.refresh_from_db()
+        assert exam.stage == Enrolment.Stage.WORKING
