@@ -4,10 +4,11 @@ from itertools import combinations
 
 import numpy as np
 from django.db.models import QuerySet
+from scipy.linalg import solve_triangular
 
 from activelearning.algorithms.figures import Figure
 from activelearning.algorithms.forecast import design_saving
-from activelearning.algorithms.information import certificate, label_weight, spans, uncertainties
+from activelearning.algorithms.information import certificate, cholesky, label_weight, spans
 from activelearning.algorithms.pessimism import ConfidenceSet, pessimistic_regret
 from activelearning.algorithms.types import Floats, Ints, Singles
 from activelearning.arrays import (
@@ -69,11 +70,12 @@ def _measure_design(
         return worst, None
     if campaign.answer_mode == Campaign.AnswerMode.RANKING:
         return worst, known.row.label_count * _ranking_values(pool, open_rows, earned, known).max() / width
+    gap = np.abs(design @ known.theta.astype(np.float32)).astype(np.float64)
     found = certificate(
         earned,
         labels=_pairs_learned(labels, pool),
         candidates=design,
-        candidate_weight=_best_weights(design, pool.category[open_rows], known),
+        candidate_weight=_best_weights(gap, pool.category[open_rows], known),
     )
     return worst, found / width
 
@@ -99,13 +101,17 @@ def _ranking_values(pool: PoolRows, open_rows: Ints, earned: Floats, known: Know
     category = pool.category[open_rows[one]]
     which = np.searchsorted(conversation[order][start], asked)
     start, count, values = start[which], count[which], np.zeros(len(asked))
+    root = solve_triangular(cholesky(earned), np.eye(len(earned)), lower=True).T.astype(
+        np.float32
+    )  # |z'root|^2 = z'H^-1 z
     for size in np.unique(count).tolist():
         same = np.flatnonzero(count == size)
-        members = responses[order[start[same][:, None] + np.arange(size)]]  # (s, N)
+        phi = pool.phi[responses[order[start[same][:, None] + np.arange(size)]]]  # (s, N, d)
+        reward, white = phi @ known.theta.astype(np.float32), phi @ root
         for first, second in combinations(range(size), 2):
-            design = pool.phi[members[:, first]] - pool.phi[members[:, second]]
-            weight = ranking_weight(size) * _best_weights(design, category[same], known)
-            values[same] += weight * uncertainties(design, earned)
+            gap = np.abs(reward[:, first] - reward[:, second]).astype(np.float64)
+            told = np.square(white[:, first] - white[:, second]).sum(axis=1)
+            values[same] += ranking_weight(size) * _best_weights(gap, category[same], known) * told
     return values
 
 
@@ -124,10 +130,9 @@ def measure_bound(pool: PoolRows, known: Known) -> float | None:
     return pessimistic_regret(confidence, pool.phi[responses], np.tile(pool.conversation[rows], 2)[place])
 
 
-def _best_weights(design: Singles, category: Ints, known: Known) -> Floats:
-    """(m,) the weight of the best teacher on record at each comparison, and of one of rationality 1 beside them."""
+def _best_weights(gap: Floats, category: Ints, known: Known) -> Floats:
+    """(m,) the weight of the best teacher on record across each gap, and of one of rationality 1 beside them."""
     rationality = np.vstack([known.arrays["rationality"], np.ones(known.arrays["rationality"].shape[1])])
-    gap = np.abs(design @ known.theta.astype(np.float32)).astype(np.float64)
     best = np.zeros(len(gap))
     for number in np.unique(category).tolist():
         rows = np.flatnonzero(category == number)
