@@ -1,5 +1,6 @@
 """What a teacher sends from the desk: answers, skips, messages and settings, checked against the question asked."""
 
+from hashlib import sha256
 from typing import Any
 
 from django import forms
@@ -15,6 +16,15 @@ CRITERION_CHOICES = [
     (Label.Choice.TIE.value, _("Tie")),
     (Label.Choice.SECOND.value, _("B")),
 ]
+
+
+def criteria_asked(campaign: Campaign) -> dict[str, str]:
+    """Field -> criterion.
+
+    A field bears its criterion's digest: what was chosen before an admin changed the list drops out or stays with its
+    criterion, and never moves to another.
+    """
+    return {f"criterion-{sha256(name.encode()).hexdigest()[:12]}": name for name in map(str, campaign.criteria)}
 
 
 class AnswerForm(forms.Form):
@@ -39,22 +49,19 @@ class AnswerForm(forms.Form):
         super().__init__(*args, **kwargs)
         self.campaign = campaign
         self.response_ids = response_ids
-        for index, criterion in enumerate(campaign.criteria):
-            self.fields[f"criterion-{index}"] = forms.ChoiceField(
-                required=False, label=str(criterion), choices=CRITERION_CHOICES, widget=forms.RadioSelect
+        self.criteria = criteria_asked(campaign)
+        for name, criterion in self.criteria.items():
+            self.fields[name] = forms.ChoiceField(
+                required=False, label=criterion, choices=CRITERION_CHOICES, widget=forms.RadioSelect
             )
 
     @property
     def criteria_fields(self) -> list[forms.BoundField]:
-        return [self[f"criterion-{index}"] for index in range(len(self.campaign.criteria))]
+        return [self[name] for name in self.criteria]
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
-        data["criteria"] = {
-            str(criterion): data[f"criterion-{index}"]
-            for index, criterion in enumerate(self.campaign.criteria)
-            if data.get(f"criterion-{index}")
-        }
+        data["criteria"] = {criterion: data[name] for name, criterion in self.criteria.items() if data.get(name)}
         data["ranking"] = None
         if self.campaign.answer_mode == Campaign.AnswerMode.RANKING:
             data["ranking"] = self._read_ranking()
@@ -134,10 +141,7 @@ class ShortcutsForm(forms.Form):
 
 def initial_answer(label: Label, *, campaign: Campaign) -> dict[str, Any]:
     """A stored answer as the form's first values, for an edit."""
-    criteria = {
-        f"criterion-{index}": label.criteria.get(str(criterion), "")
-        for index, criterion in enumerate(campaign.criteria)
-    }
+    criteria = {name: label.criteria.get(criterion, "") for name, criterion in criteria_asked(campaign).items()}
     return {"reason": label.reason, "is_flagged": label.is_flagged, **criteria}
 
 

@@ -263,8 +263,24 @@ def test_a_late_answer_counts_where_its_place_is_free(desk: Client, campaign: Ca
 def test_criteria_are_stored_under_their_names(desk: Client, campaign: Campaign) -> None:
     Campaign.objects.update(criteria=["helpful", "honest"])
     offer = desk.get(url("desk", campaign)).context["offer"]
-    answer(desk, campaign, offer, "first", **{"criterion-0": "second"})
+    answer(desk, campaign, offer, "first", **{field_of(desk, campaign, "helpful"): "second"})
     assert Label.objects.get().criteria == {"helpful": "second"}
+
+
+def field_of(client: Client, campaign: Campaign, criterion: str) -> str:
+    """The name of a criterion's field on the page."""
+    fields = client.get(url("desk", campaign)).context["form"].criteria_fields
+    return next(field.html_name for field in fields if field.label == criterion)
+
+
+def test_a_page_opened_before_the_criteria_changed_answers_the_ones_it_showed(desk: Client, campaign: Campaign) -> None:
+    Campaign.objects.update(criteria=["helpful", "harmless", "short"])
+    offer = desk.get(url("desk", campaign)).context["offer"]
+    helpful, harmless, short = (field_of(desk, campaign, name) for name in ("helpful", "harmless", "short"))
+    Campaign.objects.update(criteria=["honest", "harmless", "helpful"])
+    given = {helpful: "first", harmless: "second", short: "tie", "criterion-0": "second"}
+    answer(desk, campaign, offer, "first", **given)
+    assert Label.objects.get().criteria == {"helpful": "first", "harmless": "second"}
 
 
 def test_strength_is_dropped_where_it_is_not_asked(desk: Client, campaign: Campaign) -> None:
