@@ -50,14 +50,19 @@ def why(figure: Figure) -> str:
 @register.filter
 def as_percent(share: float | None) -> str:
     """A bare share as a percentage."""
-    return "–" if share is None else f"{number_format(100 * share, 0)} %"
+    return "–" if share is None else f"{_rounded(100 * share, 0)} %"
 
 
 def _show(figure: Figure | None, *, factor: float, places: int, unit: str) -> str | SafeString:
     if figure is None or figure.value is None:
         return "–"
-    value = number_format(factor * figure.value, places)
+    value = _rounded(factor * figure.value, places)
     if figure.low is None or figure.high is None:
         return f"{value}{unit}"
-    ends = ", ".join(number_format(factor * end, places) for end in (figure.low, figure.high))
+    ends = ", ".join(_rounded(factor * end, places) for end in (figure.low, figure.high))
     return format_html('{}{} <span class="muted">[{}]</span>', value, unit, ends)
+
+
+def _rounded(value: float, places: int) -> str:
+    """`number_format` cuts off what it does not show; a nought has no sign."""
+    return number_format(round(value, places) + 0.0, places)
