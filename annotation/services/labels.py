@@ -262,7 +262,8 @@ def _may_change(label: Label) -> bool:
 def undo_label(*, campaign: Campaign, teacher: Teacher) -> Offer | None:
     """Take back the teacher's last label: it is retracted, its offer held again, its pay reversed.
 
-    What the teacher holds at the moment goes back to the head of the queue. None where there is nothing to take back.
+    What the teacher holds at the moment goes back to the head of the queue. The time that the answer took goes on
+    counting, so that hours are paid for both looks. None where there is nothing to take back.
 
     Raises CampaignNotOpen, BudgetSpent.
     """
@@ -277,7 +278,7 @@ def undo_label(*, campaign: Campaign, teacher: Teacher) -> Offer | None:
         state=Offer.State.QUEUED, held_at=None, held_until=None
     )
     if not Offer.objects.filter(pk=label.offer_id, state=Offer.State.ANSWERED).update(
-        state=Offer.State.HELD, held_at=now, held_until=until, closed_at=None
+        state=Offer.State.HELD, held_at=now - timedelta(seconds=label.seconds), held_until=until, closed_at=None
     ):
         return None  # another tab was quicker
     # Whichever is current now: an edit may have come since the label was read. The offer's lock keeps others out.

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 from django.db import IntegrityError, transaction
-from django.db.models import Sum
+from django.db.models import F, Sum
 from django.utils import timezone
 
 from annotation.models import (
@@ -280,6 +280,20 @@ class TestUndoing:
         again = record_label(offer=held, choice="first")
         assert again.state == Label.State.CURRENT
         assert Label.objects.filter(offer=held).count() == 2
+
+    def test_hours_are_paid_for_both_looks(self, campaign: Campaign, teacher: Teacher, held: Offer) -> None:
+        Pool.objects.update(pay_per_label=0, pay_per_hour=12)
+        Offer.objects.filter(pk=held.pk).update(cost=3, held_at=timezone.now() - timedelta(minutes=5))
+        Campaign.objects.update(reserved="3.2", budget=10)
+        record_label(offer=Offer.objects.get(pk=held.pk), choice="first")
+        undo_label(campaign=campaign, teacher=teacher)
+        Offer.objects.filter(pk=held.pk).update(held_at=F("held_at") - timedelta(minutes=5))
+        again = record_label(offer=Offer.objects.get(pk=held.pk), choice="second")
+        assert again.seconds == pytest.approx(600, abs=5)
+        assert again.cost == owed_to(teacher) == pytest.approx(Decimal(2), abs=Decimal("0.02"))
+        undo_label(campaign=campaign, teacher=teacher)
+        Offer.objects.filter(pk=held.pk).update(held_at=timezone.now() - timedelta(hours=1))
+        assert record_label(offer=Offer.objects.get(pk=held.pk), choice="second").cost == 3  # never beyond the lease
 
     def test_an_edit_in_the_middle_of_it_is_taken_back_too(
         self, campaign: Campaign, teacher: Teacher, held: Offer, monkeypatch: pytest.MonkeyPatch
