@@ -131,6 +131,14 @@ class SettingsForm(forms.ModelForm):  # type: ignore[type-arg]
     def clean_encoder(self) -> str:
         return check_model_name(self.cleaned_data["encoder"])
 
+    def clean(self) -> dict[str, Any]:
+        data = super().clean() or self.cleaned_data
+        if data.get("answer_mode") == Campaign.AnswerMode.RANKING and data.get("criteria"):
+            self.add_error(
+                "criteria", _("A ranking has no A and B that a criterion could compare. Empty this, or ask for pairs.")
+            )
+        return data
+
     class Meta:
         model = Campaign
         fields = (

@@ -19,11 +19,13 @@ CRITERION_CHOICES = [
 
 
 def criteria_asked(campaign: Campaign) -> dict[str, str]:
-    """Field -> criterion.
+    """Field -> criterion. A ranking has no A and B that a criterion could compare, so that it asks none.
 
     A field bears its criterion's digest: what was chosen before an admin changed the list drops out or stays with its
     criterion, and never moves to another.
     """
+    if campaign.answer_mode == Campaign.AnswerMode.RANKING:
+        return {}
     return {f"criterion-{sha256(name.encode()).hexdigest()[:12]}": name for name in map(str, campaign.criteria)}
 
 

@@ -82,6 +82,14 @@ def test_a_setting_out_of_bounds_is_refused_beside_its_field(admin: Client, camp
     assert "control_share" in page.context["form"].errors
 
 
+def test_criteria_are_refused_where_the_campaign_ranks(admin: Client, campaign: Campaign) -> None:
+    where = reverse("campaign_settings", args=[campaign.code])
+    sent = settings_of(admin, campaign) | {"answer_mode": "ranking", "criteria": "helpful"}
+    page = admin.post(where, sent)
+    assert "A ranking has no A and B" in page.context["form"].errors["criteria"][0]
+    assert admin.post(where, sent | {"criteria": ""}).status_code == 302
+
+
 def test_new_guidelines_are_a_new_version_and_a_preview_is_none(admin: Client, campaign: Campaign) -> None:
     where = reverse("campaign_guidelines", args=[campaign.code])
     seen = admin.post(where, {"text": "**Truth** first.", "preview": ""})

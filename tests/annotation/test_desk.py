@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
+from decimal import Decimal
 
 import pytest
 from django.core.cache import cache
@@ -247,10 +248,15 @@ def test_a_lapsed_offer_whose_answer_is_refused_is_explained(desk: Client, campa
     Campaign.objects.update(late_policy=Campaign.LatePolicy.REFUSE)
     offer = desk.get(url("desk", campaign)).context["offer"]
     Offer.objects.filter(pk=offer.pk).update(held_until=timezone.now() - timedelta(seconds=1))
+    Campaign.objects.update(reserved="0.3")
     response = answer(desk, campaign, offer)
     assert not Label.objects.exists()
     assert "The time for this comparison was over" in response.content.decode()
     assert response["X-Settled"] == str(offer.code)
+    offer.refresh_from_db()
+    campaign.refresh_from_db()
+    assert (offer.state, campaign.reserved) == (Offer.State.LAPSED, Decimal("0.2"))
+    assert response.context["offer"].pk not in (None, offer.pk)
 
 
 def test_a_late_answer_counts_where_its_place_is_free(desk: Client, campaign: Campaign) -> None:
@@ -351,6 +357,18 @@ def test_an_incomplete_ranking_is_sent_back(client: Client, campaign: Campaign, 
     response = answer(client, campaign, ranked, "ranking", **{f"place-{sides[0].response_id}": 1})
     assert not Label.objects.exists()
     assert "Give every response a place." in response.content.decode()
+
+
+def test_a_ranking_takes_no_criteria(client: Client, campaign: Campaign, ranked: Offer) -> None:
+    """A and B on the page are two of the letters, and which of them the label calls first is not to be seen."""
+    Campaign.objects.update(criteria=["helpful"], answer_mode=Campaign.AnswerMode.PAIR)
+    field = field_of(client, campaign, "helpful")
+    Campaign.objects.update(answer_mode=Campaign.AnswerMode.RANKING)
+    page = client.get(url("desk", campaign))
+    assert "helpful" not in page.content.decode().split('id="desk"')[1]
+    places = {f"place-{side.response_id}": place for place, side in enumerate(page.context["shown"].sides, start=1)}
+    answer(client, campaign, ranked, "ranking", **places, **{field: "first"})
+    assert Label.objects.get().criteria == {}
 
 
 # Skipping, undoing, changing ------------------------------------------------------------------------------------------
