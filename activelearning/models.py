@@ -98,9 +98,9 @@ class Estimate(models.Model):
     label_count = models.PositiveIntegerField()
     """Labels in the fit: current, of the designed, control and gold arms, not held out."""
     last_label = models.BigIntegerField(default=0)
-    arrays = models.FileField(upload_to="estimates/", max_length=255)
+    arrays = models.FileField(upload_to="estimates/", max_length=255, blank=True)
     """npz: theta (d,), information (d, d), covariance (d, d), rationality (k, c) and rationality_error (k, c),
-    bias (k,) and bias_error (k,), teachers (k,) ids, categories (c,)."""
+    bias (k,) and bias_error (k,), teachers (k,) ids, categories (c,). Empty for most old ones: `pipeline.sweep`."""
     is_joint = models.BooleanField(default=False)
     """Rationality was estimated with the reward, not given."""
     ridge = models.FloatField()
@@ -124,7 +124,10 @@ class Estimate(models.Model):
 
     class Meta:
         get_latest_by = "id"
-        indexes = [models.Index(fields=["campaign", "-id"])]
+        indexes = [
+            models.Index(fields=["campaign", "-id"]),
+            models.Index(fields=["campaign", "id"], condition=~models.Q(arrays=""), name="estimate_with_arrays"),
+        ]
 
 
 class WithdrawalEffect(models.Model):
@@ -202,7 +205,8 @@ class Plan(models.Model):
     strategy = models.CharField(max_length=32)
     seed = models.PositiveBigIntegerField()
     inputs = models.FileField(upload_to="plans/", max_length=255, blank=True)
-    """npz of everything that the choice depended on, and of what was chosen: `pipeline.replay` reads it."""
+    """npz of everything that the choice depended on, and of what was chosen: `pipeline.replay` reads it. Empty for an
+    old plan: `pipeline.sweep`."""
     offered = models.PositiveIntegerField(default=0)
     withdrawn = models.PositiveIntegerField(default=0)
     candidates = models.PositiveIntegerField(default=0)
@@ -216,7 +220,10 @@ class Plan(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        indexes = [models.Index(fields=["campaign", "-id"])]
+        indexes = [
+            models.Index(fields=["campaign", "-id"]),
+            models.Index(fields=["campaign", "id"], condition=~models.Q(inputs=""), name="plan_with_inputs"),
+        ]
 
 
 class OfferReason(models.Model):

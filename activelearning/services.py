@@ -6,10 +6,12 @@ from uuid import UUID, uuid4
 
 from django.db.models import Count, F, Q, QuerySet
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from activelearning.models import EmbeddingProgress, Estimate, Plan, PlanLease, Projection, WithdrawalEffect
 from annotation.models import Campaign, Comparison, Label, Offer, Teacher
 from annotation.services.claims import in_no_hands
+from annotation.services.refusals import Refusal
 from annotation.services.terms import labels_left, present_members
 
 LEASE = timedelta(seconds=15)
@@ -201,11 +203,28 @@ def unsent_effects() -> list[int]:
     return list(waiting.order_by("pk").values_list("pk", flat=True)[:20])
 
 
+PLANS_KEPT = 200
+"""The newest plans of a campaign keep the inputs that they can be chosen again from: up to some MB each."""
+
+
+class InputsNotKept(Refusal):
+    """The plan is too old to be chosen again."""
+
+    @classmethod
+    def sentence(cls) -> str:
+        return _(
+            "The inputs of this plan are no longer kept: only the newest %(count)d plans of a campaign can be chosen "
+            "again."
+        ) % {"count": PLANS_KEPT}
+
+
 def ask_to_replay(*, plan: Plan) -> None:
-    """Forget what an earlier replay said: the page waits for the worker's answer.
+    """Forget what an earlier replay said: the page waits for the worker's answer. Raises InputsNotKept.
 
     The caller sends it; the beat does if the message is lost.
     """
+    if not plan.inputs:
+        raise InputsNotKept
     Plan.objects.filter(pk=plan.pk).update(
         replay_asked_at=timezone.now(), replayed_at=None, replay_is_same=None, replay_reason=""
     )

@@ -44,6 +44,13 @@ def reconcile() -> None:
         current_app.send_task("activelearning.embed", args=[campaign_id])
 
 
+@shared_task(name="activelearning.sweep", soft_time_limit=110, time_limit=120)
+def sweep() -> None:
+    from activelearning.pipeline import sweep as forget_old
+
+    forget_old()
+
+
 @shared_task(name="activelearning.weigh_withdrawal", soft_time_limit=540, time_limit=600)
 def weigh_withdrawal(effect_id: int) -> None:
     """What the estimate would be without a teacher."""

@@ -18,12 +18,12 @@ from activelearning.pictures import PROGRESS, draw_teacher
 from activelearning.portraits import inverted_among, read_agreement, read_portrait, read_portraits, teachers_of
 from activelearning.progress import course_of, read_features, read_summary, read_work
 from activelearning.reasons import explain, find_offers, read_history, read_runners_up
-from activelearning.services import ask_for_effects, ask_to_replay, campaigns_of, effects_of
+from activelearning.services import InputsNotKept, ask_for_effects, ask_to_replay, campaigns_of, effects_of
 from annotation.models import Campaign, Comparison, Offer, Role
 from annotation.rendering import render_sides
 from annotation.tasks import send_quietly
 from annotation.views.keyset import newest_first, oldest_first, read_key
-from annotation.views.pages import HtmxRequest, PageRequest, staff_page
+from annotation.views.pages import HtmxRequest, PageRequest, staff_page, told
 from annotation.views.teachers import find_teacher, may_withdraw
 
 AGREEMENT_SECONDS = 30
@@ -200,12 +200,18 @@ def plans(request: HtmxRequest, campaign: Campaign) -> HttpResponse:
 def plan(request: HtmxRequest, campaign: Campaign, plan: UUID) -> HttpResponse:
     found = get_object_or_404(Plan.objects.select_related("estimate"), campaign=campaign, code=plan)
     reasons = found.reasons.select_related("offer__teacher", "offer__comparison").order_by("offer__rank", "offer_id")
-    return page_or_fragment(request, "plan", {"campaign": campaign, "plan": found, "reasons": reasons})
+    context = {
+        "campaign": campaign,
+        "plan": found,
+        "reasons": reasons,
+        "not_kept": "" if found.inputs else InputsNotKept.sentence(),
+    }
+    return page_or_fragment(request, "plan", context)
 
 
 @staff_page("POST")
 def replay_plan(request: HtmxRequest, campaign: Campaign, plan: UUID) -> HttpResponse:
     found = get_object_or_404(Plan, campaign=campaign, code=plan)
-    ask_to_replay(plan=found)
-    transaction.on_commit(lambda: send_quietly("activelearning.replay", found.pk))
+    if told(request, lambda: ask_to_replay(plan=found), ""):
+        transaction.on_commit(lambda: send_quietly("activelearning.replay", found.pk))
     return redirect("plan", code=campaign.code, plan=found.code)

@@ -258,12 +258,14 @@ CELERY_TASK_PUBLISH_RETRY = False
 CELERY_TASK_ROUTES = {
     "activelearning.embed": {"queue": "default"},  # minutes long: it must not stand before a plan
     "activelearning.weigh_withdrawal": {"queue": "default"},
+    "activelearning.sweep": {"queue": "default"},
     "activelearning.*": {"queue": "plan"},
     "training.run": {"queue": "gpu"},
     "training.answer": {"queue": "default"},  # whose worker embeds, and has the encoder in memory
 }
 CELERY_BEAT_SCHEDULE = {
     "what is stale": {"task": "activelearning.reconcile", "schedule": 3.0, "options": {"expires": 3}},
+    "what no page reads": {"task": "activelearning.sweep", "schedule": 60.0, "options": {"expires": 60}},
     "which runs wait": {"task": "training.reconcile", "schedule": 5.0, "options": {"expires": 5}},
     "what annotation owes": {"task": "annotation.reconcile", "schedule": 10.0, "options": {"expires": 10}},
 }

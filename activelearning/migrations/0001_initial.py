@@ -63,7 +63,7 @@ class Migration(migrations.Migration):
                 ('label_version', models.PositiveBigIntegerField()),
                 ('label_count', models.PositiveIntegerField()),
                 ('last_label', models.BigIntegerField(default=0)),
-                ('arrays', models.FileField(max_length=255, upload_to='estimates/')),
+                ('arrays', models.FileField(blank=True, max_length=255, upload_to='estimates/')),
                 ('is_joint', models.BooleanField(default=False)),
                 ('ridge', models.FloatField()),
                 ('log_det', models.FloatField()),

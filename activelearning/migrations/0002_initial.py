@@ -120,6 +120,14 @@ class Migration(migrations.Migration):
             model_name='estimate',
             index=models.Index(fields=['campaign', '-id'], name='activelearn_campaig_e7dbec_idx'),
         ),
+        migrations.AddIndex(
+            model_name='plan',
+            index=models.Index(condition=models.Q(('inputs', ''), _negated=True), fields=['campaign', 'id'], name='plan_with_inputs'),
+        ),
+        migrations.AddIndex(
+            model_name='estimate',
+            index=models.Index(condition=models.Q(('arrays', ''), _negated=True), fields=['campaign', 'id'], name='estimate_with_arrays'),
+        ),
         migrations.AddConstraint(
             model_name='teacherrationality',
             constraint=models.UniqueConstraint(fields=('campaign', 'teacher', 'category'), name='teacher_rationality_once'),

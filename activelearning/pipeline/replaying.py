@@ -10,6 +10,7 @@ from activelearning.arrays import (
 )
 from activelearning.models import Estimate, Plan
 from activelearning.planning import Inputs, choose
+from activelearning.services import InputsNotKept
 from activelearning.storage import read_arrays
 
 log = structlog.get_logger()
@@ -30,7 +31,9 @@ class Replay:
 
 
 def replay(plan: Plan) -> Replay:
-    """Choose again what a plan chose. The pool may have grown since: it is cut to what it was."""
+    """Choose again what a plan chose. The pool may have grown since: it is cut to what it was. Raises InputsNotKept."""
+    if not plan.inputs:
+        raise InputsNotKept
     stored = read_arrays(plan.inputs)
     inputs = Inputs.from_arrays(stored)
     estimate: Estimate | None = plan.estimate
@@ -58,6 +61,8 @@ def store_replay(plan_id: int) -> bool | None:
     is_same, reason = None, ""
     try:
         is_same = replay(plan).is_same
+    except InputsNotKept as refusal:
+        reason = str(refusal)
     except Exception as error:
         log.exception("replay failed", plan=plan_id)
         reason = f"{type(error).__name__}: {error}"[:2000]

@@ -41,9 +41,10 @@ class Curve:
 
 
 def read_curve(campaign: Campaign, truth: Truth) -> Curve:
-    """Score every estimate that the campaign went through. Raises ValueError where nothing decided is held out."""
+    """Score the estimates that the campaign has kept. Raises ValueError where nothing decided is held out."""
     labels, accuracy, gain, held_out = [], [], [], 0
-    for estimate in Estimate.objects.filter(campaign=campaign).select_related("projection").order_by("id"):
+    estimates = Estimate.objects.filter(campaign=campaign).exclude(arrays="")
+    for estimate in estimates.select_related("projection").order_by("id"):
         pool = load_pool(campaign, estimate.projection)
         margin = np.array([truth.margins.get(pk, 0.0) for pk in pool.ids.tolist()])
         rows = np.flatnonzero(pool.is_held_out & pool.has_features & (margin != 0))

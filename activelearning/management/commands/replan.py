@@ -20,10 +20,13 @@ class Command(BaseCommand):
         campaign = find_campaign(options["campaign"])
         if options["replay"]:
             plans = Plan.objects.filter(campaign=campaign).order_by("-id")[: options["replay"]]
-            differing = [plan for plan in plans if not replay(plan).is_same]
+            kept = [plan for plan in plans if plan.inputs]
+            differing = [plan for plan in kept if not replay(plan).is_same]
             if differing:
-                raise CommandError(f"{len(differing)} of {len(plans)} plans came out differently: {differing[0].code}.")
-            self.stdout.write(f"All of {len(plans)} plans came out the same.")
+                raise CommandError(f"{len(differing)} of {len(kept)} plans came out differently: {differing[0].code}.")
+            self.stdout.write(f"All of {len(kept)} plans came out the same.")
+            if len(kept) < len(plans):
+                self.stdout.write(f"The inputs of {len(plans) - len(kept)} older ones are no longer kept.")
             return
         offered = replan(campaign.pk)
         estimate = Estimate.objects.filter(campaign=campaign).order_by("-id").first()
