@@ -230,6 +230,12 @@ def lapse_offers(*, now: datetime | None = None) -> int:
     return lapsed
 
 
+def lapse_offer(*, offer: Offer) -> None:
+    """Free one whose late answer was refused, before the next claim would hold it anew. Else nothing happens."""
+    ended = Offer.objects.filter(pk=offer.pk, state=Offer.State.HELD, held_until__lte=timezone.now())
+    _close_batch(ended, state=Offer.State.LAPSED)
+
+
 @transaction.atomic
 def _close_batch(offers: QuerySet[Offer], *, state: Offer.State, skip_locked: bool = False) -> int:
     """Close up to a batch of live offers and release their money. Returns how many there were."""

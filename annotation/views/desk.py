@@ -14,8 +14,8 @@ from annotation.models import Enrolment, Label, Message, Offer
 from annotation.prepared import PreparedSelect, Slot
 from annotation.services.labels import record_label, undo_label
 from annotation.services.notices import send_message
-from annotation.services.offers import peek_offer, skip_offer
-from annotation.services.refusals import Refusal
+from annotation.services.offers import lapse_offer, peek_offer, skip_offer
+from annotation.services.refusals import OfferLapsed, Refusal
 from annotation.services.terms import has_consented
 from annotation.tasks import ask_for_replan
 from annotation.views.desk_page import Desk, comparison_context, desk_view, responses_shown, show_desk
@@ -34,15 +34,15 @@ def answer(request: HtmxRequest, desk: Desk) -> HttpResponse:
     form = AnswerForm(request.POST, campaign=desk.campaign, response_ids=_response_ids(desk, offer))
     if not form.is_valid():
         desk.notices += [("bad", str(error)) for errors in form.errors.values() for error in errors]
-        response = show_desk(request, desk, form=form if offer.state == Offer.State.HELD else None)
-        response["X-Refused"] = str(offer.code)  # no use in sending it again as it is
-        return response
+        return refused(show_desk(request, desk, form=form if offer.state == Offer.State.HELD else None), offer)
     stage = desk.enrolment.stage
     try:
         label = record_label(offer=offer, **form.answer_given, enrolment=desk.enrolment)
     except Refusal as refusal:
+        if isinstance(refusal, OfferLapsed):
+            lapse_offer(offer=offer)
         desk.notices.append(("warn", str(refusal)))
-        return settled(show_desk(request, desk), offer)
+        return refused(show_desk(request, desk), offer)
     transaction.on_commit(lambda: ask_for_replan(desk.campaign.pk))
     desk.said = _("Stored.")
     desk.notices += feedback_on(label, desk=desk, stage=stage)
@@ -55,9 +55,10 @@ def skip(request: HtmxRequest, desk: Desk) -> HttpResponse:
     form = SkipForm(request.POST)
     try:
         skip_offer(offer=offer, reason=form.cleaned_data["reason"] if form.is_valid() else "")
-        desk.said = _("Skipped.")
     except Refusal as refusal:
         desk.notices.append(("warn", str(refusal)))
+        return refused(show_desk(request, desk), offer)
+    desk.said = _("Skipped.")
     transaction.on_commit(lambda: ask_for_replan(desk.campaign.pk))
     return settled(show_desk(request, desk), offer)
 
@@ -142,8 +143,14 @@ POSTED = PreparedSelect(
 
 
 def settled(response: HttpResponse, offer: Offer) -> HttpResponse:
-    """Tells the browser that it may forget the answer to this offer: it is stored, or refused for good."""
+    """Tells the browser that it may forget the answer to this offer, and what was typed: it is stored, or skipped."""
     response["X-Settled"] = str(offer.code)
+    return response
+
+
+def refused(response: HttpResponse, offer: Offer) -> HttpResponse:
+    """Tells the browser that the answer was not taken, and will not be as it is; what was typed stays a draft."""
+    response["X-Refused"] = str(offer.code)
     return response
 
 

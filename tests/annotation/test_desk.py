@@ -3,8 +3,8 @@
 import json
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
 from decimal import Decimal
+from typing import Any
 
 import pytest
 from django.core.cache import cache
