@@ -161,7 +161,7 @@ def ask_model_teacher(teacher_id: int) -> int:
     teacher = Teacher.objects.get(pk=teacher_id)
     try:
         endpoint = Endpoint(**teacher.endpoint)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OutboundRefused) as error:
         stop_model_teacher(teacher, reason=str(error))
         return 0
     pause = timedelta(seconds=2 * 60 / endpoint.rate_per_minute)  # an offer is two requests

@@ -132,6 +132,17 @@ def test_a_model_whose_key_the_deployment_dropped_is_stopped_and_told_of(
     assert "MODEL_KEY_LOCAL" in notice.text
 
 
+def test_a_model_whose_host_the_deployment_no_longer_allows_is_too(
+    robot: Teacher, campaign: Campaign, asked: Offer, settings: Any
+) -> None:
+    settings.OUTBOUND_PRIVATE_HOSTS = []
+    assert ask_model_teacher(robot.pk) == 0
+    asked.refresh_from_db()
+    assert asked.state == Offer.State.WITHDRAWN
+    assert robot.memberships.get().status == Membership.Status.SUSPENDED
+    assert "https://" in Notice.objects.get(campaign=campaign, kind="model_stopped").text
+
+
 def test_an_unclear_answer_is_a_skip(robot: Teacher, model: Model, asked: Offer) -> None:
     model.judge = lambda material: "I would rather talk about the weather."
     assert ask_model_teacher(robot.pk) == 0
