@@ -1,4 +1,4 @@
-"""Rows out of a file (JSON lines, a JSON array, Parquet; gzip around the first two) or a set on the hub, streaming."""
+"""Rows out of a file (JSON lines, JSON arrays, Parquet; gzip around the first two) or a set on the hub, streaming."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from typing import IO, Any, Protocol
 
-from annotation.formats.json_arrays import CHUNK_BYTES, read_array
+from annotation.formats.json_arrays import CHUNK_BYTES, read_arrays
 from annotation.formats.limits import DEFAULT_LIMITS, Limits, check_depth, kind_of
 from annotation.formats.types import BadRow, Refused, Row, UnreadableSource
 
@@ -155,7 +155,7 @@ def too_large() -> UnreadableSource:
 def read_text(stream: io.BufferedReader, *, limits: Limits) -> Iterator[tuple[int, object]]:
     try:
         head = stream.peek(CHUNK_BYTES).removeprefix(codecs.BOM_UTF8).lstrip()
-        yield from read_array(stream, limits=limits) if head.startswith(b"[") else read_lines(stream, limits=limits)
+        yield from read_arrays(stream, limits=limits) if head.startswith(b"[") else read_lines(stream, limits=limits)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise UnreadableSource(
             f"The file is damaged or cut off ({error}): fetch it again. What came before went in."

@@ -49,11 +49,14 @@ def fields(rows: list[Row | BadRow]) -> list[dict[str, Any]]:
         json.dumps(ROWS, indent=2, ensure_ascii=False).encode(),
         b"\xef\xbb\xbf \n" + json.dumps(ROWS).encode() + b"\n\n",
         gzip.compress(json.dumps(ROWS).encode(), mtime=0),
+        json.dumps(ROWS[:2]).encode() + b"\n[ ]" + json.dumps(ROWS[2:]).encode(),
+        b"\n".join(json.dumps([row]).encode() for row in ROWS),
         parquet(ROWS),
         parquet(ROWS, row_group_size=2, compression="zstd"),
     ],
     ids=[
-        "lines", "gzip", "mark", "crlf", "open", "array", "indented", "array mark", "array gzip", "parquet", "groups",
+        "lines", "gzip", "mark", "crlf", "open", "array", "indented", "array mark", "array gzip",
+        "arrays", "array a line", "parquet", "groups",
     ],
 )  # fmt: skip
 def test_every_container_gives_the_same_rows(content: bytes) -> None:
@@ -100,6 +103,9 @@ def test_depth_is_counted_in_lists_and_objects() -> None:
         (json.dumps(ROWS).encode()[:-20], "cut off"),
         (b'[{"a": 1} {"a": 2}]', "expected"),
         (b'[{"a": 1},]', "not JSON"),
+        (b'[{"a": 1}]\n[{"a": 2}, ', "cut off"),
+        (b'[{"a": 1}]\n{"a": 2}\n', "one row a line"),
+        (b'[{"a": 1}]\nand so on', "'and so on'"),
         (b"[" + b"[" * 100_000, "too deep"),
         (b'[{"a": "\xff"}]', "UTF-8"),
         (parquet(ROWS)[:-30], "Parquet"),
