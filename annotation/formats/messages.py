@@ -31,6 +31,18 @@ def parse_prompt(value: object) -> tuple[Message, ...]:
     return messages
 
 
+def with_system(prompt: tuple[Message, ...], system: object) -> tuple[Message, ...]:
+    """The prompt under what its row gives as `system`, if it gives any; raises Refused where it has another one."""
+    if system is None or (isinstance(system, str) and not system.strip()):
+        return prompt
+    message = Message("system", checked_text(system, what="system"))
+    if prompt[0].role != "system":
+        return (message, *prompt)
+    if prompt[0] != message:
+        raise Refused("the prompt begins with another system message than `system` gives: keep one of them")
+    return prompt
+
+
 def parse_reply(value: object, *, what: str) -> tuple[Message, ...]:
     """A text (one assistant message) or a list of messages from the assistant's on; raises Refused."""
     return checked_reply(parse_turns(value, role="assistant", what=what), what=what)

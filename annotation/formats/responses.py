@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from annotation.formats.limits import checked_category, checked_judge, checked_name, kind_of, read_language
-from annotation.formats.messages import checked_responses, parse_prompt, parse_reply
+from annotation.formats.messages import checked_responses, parse_prompt, parse_reply, with_system
 from annotation.formats.types import ParsedConversation, ParsedResponse, Refused, Row, judgements_from_scores
 
 NAME = "responses"
@@ -33,7 +33,7 @@ def parse_row(row: Row) -> list[ParsedConversation]:
     return [
         ParsedConversation(
             line=row.line,
-            prompt=parse_prompt(fields.get("prompt")),
+            prompt=with_system(parse_prompt(fields.get("prompt")), fields.get("system")),
             responses=checked_responses(responses),
             category=checked_category(fields.get("category")),
             language=read_language(fields),

@@ -126,6 +126,63 @@ def test_texts_without_a_shared_beginning_are_refused() -> None:
     assert "add a prompt" in reason({"chosen": "Blue.", "rejected": "Green."})
 
 
+PARIS = {"chosen": "The capital of France is Paris.", "rejected": "The capital is Lyon."}
+
+
+@pytest.mark.parametrize("name", ["question", "instruction", "input", "query"])
+def test_a_prompt_of_another_name_is_the_prompt(name: str) -> None:
+    found = parse_one({name: "What is the capital?", "context": "", "history": None, **PARIS})
+    assert texts(found) == (["What is the capital?"], [[PARIS["chosen"]], [PARIS["rejected"]]])
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"instruction": "Answer.", "input": "What is the capital?"},
+        {"question": "What is the capital?", "context": "France has a capital."},
+        {"history": ["What is the capital?"]},
+        {"system": "You know every city."},
+    ],
+)
+def test_what_may_be_the_prompt_is_never_left_out(fields: dict[str, Any]) -> None:
+    told = reason({**fields, **PARIS})
+    assert all(name in told for name in fields)
+    assert "one field, prompt" in told
+
+
+def test_a_system_text_comes_before_the_prompt() -> None:
+    system = {"system": "You are terse."}
+    asked = [Message("system", "You are terse."), Message("user", "What is the capital?")]
+    rows = [
+        {"prompt": "What is the capital?", **PARIS},
+        {"question": "What is the capital?", **PARIS},
+        {"prompt": "What is the capital?", "responses": ["Paris", "Lyon"]},
+        {"prompt": [{"role": "system", "content": "You are terse."}, *turns("What is the capital?")], **PARIS},
+        {"chosen": turns("What is the capital?", "Paris"), "rejected": turns("What is the capital?", "Lyon")},
+        {"chosen": "\n\nHuman: What is the capital?\n\nAssistant: Paris",
+         "rejected": "\n\nHuman: What is the capital?\n\nAssistant: Lyon"},
+    ]  # fmt: skip
+    assert [list(parse_one({**row, **system}).prompt) for row in rows] == [asked] * len(rows)
+    assert [list(parse_one({**row, "system": " "}).prompt) for row in rows[:3]] == [asked[1:]] * 3
+    assert "another system message" in reason({**rows[3], "system": "You are wordy."})
+    assert "system is a number" in reason({**rows[0], "system": 3})
+
+
+def test_a_prompt_is_taken_off_dialogues_with_and_without_its_system_text() -> None:
+    told = {"role": "system", "content": "You are terse."}
+    row = {
+        "system": "You are terse.",
+        "prompt": "What is the capital?",
+        "chosen": [told, *turns("What is the capital?", "Paris")],
+        "rejected": turns("What is the capital?", "Lyon"),
+    }
+    assert texts(parse_one(row)) == (["You are terse.", "What is the capital?"], [["Paris"], ["Lyon"]])
+
+
+def turns(*contents: str) -> list[dict[str, str]]:
+    return [{"role": role, "content": text} for role, text in zip(("user", "assistant"), contents, strict=False)]
+
+
 def test_equal_responses_are_refused() -> None:
     assert "nothing to compare" in reason({"prompt": "a", "chosen": "b", "rejected": "b"})
 
