@@ -14,6 +14,7 @@ from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 
 from annotation.models import Campaign, Comparison, Enrolment, Membership, Offer, Teacher
+from annotation.services.budget import cost_of, room_left
 from annotation.services.terms import PRESENCE, has_room, is_at_work, readable_by
 
 log = structlog.get_logger(__name__)
@@ -83,10 +84,8 @@ def listeners() -> QuerySet[Teacher]:
 
 
 def has_openings(campaign: Campaign) -> bool:
-    """Whether labels are wanted and paid for, and some comparison has a place left."""
+    """Whether labels are wanted, and some comparison has a place left."""
     if campaign.label_target is not None and campaign.label_count >= campaign.label_target:
-        return False
-    if campaign.budget is not None and campaign.reserved + campaign.spent >= campaign.budget:
         return False
     return openings(campaign).exists()
 
@@ -110,11 +109,20 @@ def openings(campaign: Campaign) -> QuerySet[Comparison]:
 
 
 def has_work(campaign: Campaign, *, teacher: Teacher, now: datetime) -> bool:
-    """Whether the teacher could be offered something there now: member, with room, at work, and not asked it before."""
+    """Whether the teacher could be offered something there now: member, with room, within the budget, at work, and
+    not asked it before.
+
+    A budget ends with a rest that pays for no offer more, as `budget.reserve` finds.
+    """
     members = Membership.objects.filter(
         teacher=teacher, pool__campaigns=campaign, status=Membership.Status.ACTIVE
     ).select_related("pool")
-    able = [member for member in members if has_room(member, teacher=teacher)]
+    money = room_left(campaign)
+    able = [
+        member
+        for member in members
+        if has_room(member, teacher=teacher) and (money is None or cost_of(member, campaign=campaign) <= money)
+    ]
     if not able or not is_at_work(teacher, now=now):
         return False
     if Enrolment.objects.filter(campaign=campaign, teacher=teacher, stage=Enrolment.Stage.FAILED).exists():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from annotation.models import Campaign, Comparison, Offer, Teacher, User
+from annotation.models import Campaign, Comparison, Offer, Pool, Teacher, User
 from annotation.services import news
 from annotation.services.news import news_token, teacher_of_token, tell_waiting_teachers, want_news
 from annotation.tasks import reconcile, tell_waiting
@@ -148,6 +149,21 @@ def test_a_campaign_that_gives_nothing_out_is_no_news(
     add_conversations(campaign, 1)
     Campaign.objects.update(**change)
     assert tell_waiting_teachers() == 0
+
+
+@pytest.mark.parametrize(("price", "rest"), [("0.10", "0.05"), ("0.10", "0"), ("0", "0")])
+def test_a_budget_that_pays_for_no_label_more_is_waited_for(
+    campaign: Campaign, teacher: Teacher, comparisons: list[Comparison], price: str, rest: str
+) -> None:
+    Pool.objects.update(pay_per_label=price)
+    Campaign.objects.update(budget=Decimal("1") + Decimal(rest), spent=1)
+    want_news(teacher=teacher, origin="https://labels.example.org/")
+    leave(teacher)
+    assert tell_waiting_teachers() == 0
+    teacher.refresh_from_db()
+    assert (teacher.waiting_since is not None) is (price != "0")
+    Campaign.objects.update(budget=2)
+    assert tell_waiting_teachers() == (price != "0")
 
 
 def test_comparisons_that_others_filled_are_no_work(campaign: Campaign, waiting: Teacher, dora: Teacher) -> None:
