@@ -24,7 +24,7 @@ def count_label(offer: Offer, *, labels: int, price: Decimal, day: date) -> None
 
 
 def _counted(labels: int) -> dict[str, Any]:
-    """A label more, on its day; or one less, taken from the day's count while it is still that day.
+    """A label more, on its day; or one less, taken from the count of the day on which it was given, and of no other.
 
     Whoever went west may be a day ahead of where they are: that day is counted on until it is over there too.
     """
@@ -37,7 +37,7 @@ def _counted(labels: int) -> dict[str, Any]:
         return count | {"day_count": day_count, "day": latest}
     fewer = Greatest(F("day_count") + labels, 0, output_field=PositiveIntegerField())
     return count | {
-        "day_count": Case(When(day__gte=day, then=fewer), default=F("day_count"), output_field=PositiveIntegerField())
+        "day_count": Case(When(day=day, then=fewer), default=F("day_count"), output_field=PositiveIntegerField())
     }
 
 

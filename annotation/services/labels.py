@@ -269,10 +269,12 @@ def undo_label(*, campaign: Campaign, teacher: Teacher) -> Offer | None:
     """
     if not campaign.is_open:
         raise CampaignNotOpen
-    label = Label.objects.filter(campaign=campaign, teacher=teacher, state=Label.State.CURRENT).order_by("-id").first()
+    current = Label.objects.filter(campaign=campaign, teacher=teacher, state=Label.State.CURRENT)
+    label = current.select_related("offer").order_by("-id").first()
     if label is None or not _may_change(label):
         return None
     now = timezone.now()
+    given_at = label.offer.closed_at or label.created_at  # of an edit, when the first answer came
     until = now + timedelta(seconds=campaign.lease_seconds)
     Offer.objects.filter(campaign=campaign, teacher=teacher, state=Offer.State.HELD).update(
         state=Offer.State.QUEUED, held_at=None, held_until=None
@@ -282,15 +284,15 @@ def undo_label(*, campaign: Campaign, teacher: Teacher) -> Offer | None:
     ):
         return None  # another tab was quicker
     # Whichever is current now: an edit may have come since the label was read. The offer's lock keeps others out.
-    current = Label.objects.filter(offer=label.offer_id, state=Label.State.CURRENT)
-    if not current.update(state=Label.State.RETRACTED, changed_at=now):
+    given = Label.objects.filter(offer=label.offer_id, state=Label.State.CURRENT)
+    if not given.update(state=Label.State.RETRACTED, changed_at=now):
         raise NothingToUndo
     offer = Offer.objects.select_related(
         "membership__pool", "comparison__conversation", "comparison__a", "comparison__b"
     ).get(pk=label.offer_id)
     offer.campaign = campaign
     _pay(label, offer=offer, price=-label.cost, memo="undone")
-    count_label(offer, labels=-1, price=-label.cost, day=today(teacher, now=now))
+    count_label(offer, labels=-1, price=-label.cost, day=today(teacher, now=given_at))
     refer_comparisons(campaign=campaign, ids=[offer.comparison_id])
     settle(offer, labels=-1, reserved=offer.cost, spent=-label.cost)
     return offer

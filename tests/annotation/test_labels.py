@@ -281,6 +281,22 @@ class TestUndoing:
         assert again.state == Label.State.CURRENT
         assert Label.objects.filter(offer=held).count() == 2
 
+    @pytest.mark.parametrize("is_edited", [False, True])
+    def test_one_of_yesterday_leaves_the_count_of_today(
+        self, campaign: Campaign, teacher: Teacher, held: Offer, is_edited: bool
+    ) -> None:
+        """Which labels of other campaigns under the same terms may have filled."""
+        label = record_label(offer=held, choice="first")
+        Offer.objects.filter(pk=held.pk).update(closed_at=timezone.now() - timedelta(days=1))
+        if is_edited:
+            edit_label(label=label, choice="second")
+        Membership.objects.update(day_count=5)
+        Enrolment.objects.update(day_count=5)
+        assert undo_label(campaign=campaign, teacher=teacher) == held
+        membership, enrolment = Membership.objects.get(), Enrolment.objects.get()
+        assert (membership.day_count, membership.label_count) == (5, 0)
+        assert (enrolment.day_count, enrolment.label_count, enrolment.earned) == (5, 0, 0)
+
     def test_hours_are_paid_for_both_looks(self, campaign: Campaign, teacher: Teacher, held: Offer) -> None:
         Pool.objects.update(pay_per_label=0, pay_per_hour=12)
         Offer.objects.filter(pk=held.pk).update(cost=3, held_at=timezone.now() - timedelta(minutes=5))
