@@ -252,7 +252,8 @@ def test_a_lapsed_offer_whose_answer_is_refused_is_explained(desk: Client, campa
     response = answer(desk, campaign, offer)
     assert not Label.objects.exists()
     assert "The time for this comparison was over" in response.content.decode()
-    assert response["X-Settled"] == str(offer.code)
+    assert response["X-Refused"] == str(offer.code)
+    assert "X-Settled" not in response, "the browser would throw away what was typed"
     offer.refresh_from_db()
     campaign.refresh_from_db()
     assert (offer.state, campaign.reserved) == (Offer.State.LAPSED, Decimal("0.2"))

@@ -1,11 +1,13 @@
 """Nothing typed or chosen is lost: reloads, a lost network, an expired session, a server in trouble."""
 
 from collections.abc import Callable
+from datetime import timedelta
 
 from django.contrib.sessions.models import Session
+from django.utils import timezone
 from playwright.sync_api import Page, Route, expect
 
-from annotation.models import Campaign, Label, User
+from annotation.models import Campaign, Label, Offer, User
 from tests.browser.conftest import Visitor
 
 GUARD = 450  # ms, a little longer than the page's own guard against a second click
@@ -71,6 +73,50 @@ def test_an_answer_whose_confirmation_was_lost_is_not_doubled(desk: Visitor, liv
     page.evaluate("window.dispatchEvent(new Event('online'))")
     wait_for_prompt(page, 1)
     assert Label.objects.count() == 1
+
+
+def answer_offline(desk: Visitor) -> None:
+    """With a word, and kept."""
+    page = desk.page
+    wait_for_prompt(page, 0)
+    page.keyboard.press("r")
+    page.keyboard.type("A thought")
+    page.keyboard.press("Escape")
+    desk.context.set_offline(True)
+    page.keyboard.press("1")
+    expect(page.get_by_text("Your answer is kept in this browser").first).to_be_visible()
+
+
+def kept_in(page: Page, kind: str) -> str:
+    """What the browser holds: drafts or the outbox."""
+    wanted = "Object.entries(localStorage).filter(([key]) => key.startsWith(kind)).map(([, value]) => value).join()"
+    return str(page.evaluate(f"(kind) => {wanted}", kind))
+
+
+def test_a_kept_answer_that_comes_too_late_is_explained_and_its_words_stay(
+    desk: Visitor, picture: Callable[..., None]
+) -> None:
+    answer_offline(desk)
+    page = desk.page
+    Campaign.objects.update(late_policy=Campaign.LatePolicy.REFUSE)
+    Offer.objects.filter(state=Offer.State.HELD).update(held_until=timezone.now() - timedelta(seconds=1))
+    desk.context.set_offline(False)
+    expect(page.get_by_text("The time for this comparison was over")).to_be_visible()
+    picture(page)
+    assert not Label.objects.exists()
+    assert kept_in(page, "outbox:") in ("", "[]")
+    assert "A thought" in kept_in(page, "draft:")
+
+
+def test_a_kept_answer_whose_comparison_is_gone_is_explained(desk: Visitor) -> None:
+    answer_offline(desk)
+    page = desk.page
+    Offer.objects.filter(state=Offer.State.HELD).delete()
+    desk.context.set_offline(False)
+    expect(page.get_by_text("its comparison is no longer with you")).to_be_visible()
+    wait_for_prompt(page, 1)
+    assert kept_in(page, "outbox:") in ("", "[]")
+    assert "A thought" in kept_in(page, "draft:")
 
 
 def test_a_kept_answer_is_sent_after_the_page_was_closed(desk: Visitor, campaign: Campaign) -> None:

@@ -8,6 +8,7 @@
   let shownAt = performance.now();
   let before = null; // the comparison that the prepared one stands in for, while an answer is on its way
   let retry = null;
+  let delivery = null; // what is kept, on its way
 
   const desk = () => document.getElementById("desk");
   const answerForm = () => document.getElementById("answer");
@@ -19,14 +20,19 @@
     document.getElementById("desk-status").textContent = sentence;
   }
 
-  function warn(sentence) {
-    const place = document.getElementById("desk-notice");
-    place.replaceChildren();
-    if (!sentence) return;
+  function warning(sentence) {
     const notice = document.createElement("p");
     notice.className = "notice notice-warn";
     notice.textContent = sentence;
-    place.append(notice);
+    return notice;
+  }
+
+  function tell(notices) {
+    document.getElementById("desk-notice").replaceChildren(...notices);
+  }
+
+  function warn(sentence) {
+    tell(sentence ? [warning(sentence)] : []);
   }
 
   // Drafts ------------------------------------------------------------------------------------------------------------
@@ -86,12 +92,10 @@
 
   document.addEventListener("htmx:afterRequest", (event) => {
     const settled = event.detail.xhr?.getResponseHeader("X-Settled");
-    if (settled) {
-      deskStore.settle(desk(), settled);
-      warn("");
-    }
+    if (settled) deskStore.settle(desk(), settled);
     const refused = event.detail.xhr?.getResponseHeader("X-Refused");
     if (refused) deskStore.takeBack(desk(), refused);
+    if (settled || refused) warn("");
     if (!event.detail.elt.matches?.("form[data-answer]")) return;
     desk()?.removeAttribute("aria-busy");
     if (!event.detail.successful) {
@@ -104,40 +108,76 @@
     warn(text(status ? "refused" : "offline"));
     clearTimeout(retry);
     retry = setTimeout(sendKept, RETRY);
+    return null;
   }
 
   // Answers without a confirmation are sent again: the server knows them by their offer, so one is never counted twice.
   async function sendKept() {
-    const page = desk();
+    const sent = await deliver();
+    if (!sent) return;
+    if (sent.stored) say(text("sentLater"));
+    htmx.ajax("GET", desk().dataset.url, { target: "#desk", swap: "outerHTML" });
+  }
+
+  // One delivery at a time. Null where nothing is kept, or something still is.
+  function deliver() {
+    clearTimeout(retry);
+    delivery ??= sendAll(desk()).finally(() => (delivery = null));
+    return delivery;
+  }
+
+  async function sendAll(page) {
     const kept = page ? deskStore.outbox(page) : [];
-    if (!kept.length) return;
+    if (!kept.length) return null;
+    const sent = { stored: 0, refused: 0 };
+    const notices = [];
     for (const one of kept) {
       let response;
       try {
-        response = await fetch(page.dataset.answerUrl, {
-          method: "POST",
-          body: one.body,
-          headers: {
-            "Content-Type": "application/x-www-form-urlencoded",
-            "HX-Request": "true",
-            "X-CSRFToken": JSON.parse(document.body.getAttribute("hx-headers"))["x-csrftoken"],
-          },
-        });
+        response = await post(page.dataset.answerUrl, one.body);
+        notices.push(...noticesIn(await response.text()));
       } catch {
         return keepTrying(0);
       }
-      if (response.headers.get("HX-Redirect")) return warn(text("signedOut"));
-      if (response.headers.get("X-Refused")) deskStore.takeBack(page, one.offer);
-      else if (response.status === 404) deskStore.settle(page, one.offer);
-      else if (!response.ok || response.headers.get("X-Settled") !== one.offer) return keepTrying(response.status);
-      else deskStore.settle(page, one.offer);
+      if (response.headers.get("HX-Redirect")) {
+        warn(text("signedOut"));
+        return null;
+      }
+      if (response.headers.get("X-Settled") === one.offer) {
+        deskStore.settle(page, one.offer);
+        sent.stored += 1;
+      } else if (response.headers.get("X-Refused") === one.offer || response.status === 404) {
+        deskStore.takeBack(page, one.offer);
+        sent.refused += 1;
+        if (response.status === 404) notices.push(warning(text("gone")));
+      } else {
+        return keepTrying(response.status);
+      }
     }
-    warn("");
-    say(text("sentLater"));
-    htmx.ajax("GET", page.dataset.url, { target: "#desk", swap: "outerHTML" });
+    tell(notices);
+    return sent;
   }
 
-  window.addEventListener("online", sendKept);
+  function post(url, body) {
+    const headers = {
+      "Content-Type": "application/x-www-form-urlencoded",
+      "HX-Request": "true",
+      "X-CSRFToken": JSON.parse(document.body.getAttribute("hx-headers"))["x-csrftoken"],
+    };
+    return fetch(url, { method: "POST", body, headers });
+  }
+
+  // What the server says about an answer: why it was not taken, or what a lesson expected.
+  function noticesIn(reply) {
+    const template = document.createElement("template");
+    template.innerHTML = reply;
+    return template.content.querySelectorAll("#desk > .notice");
+  }
+
+  window.addEventListener("online", () => {
+    warn("");
+    sendKept();
+  });
   window.addEventListener("offline", () => warn(text("offlineNow")));
 
   // The next comparison, kept ready -----------------------------------------------------------------------------------
