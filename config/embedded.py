@@ -7,6 +7,7 @@ starts again what dies and stops all together. `DATABASE_URL` and `REDIS_URL` po
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import signal
@@ -19,7 +20,11 @@ from pathlib import Path
 from types import FrameType
 
 from config.env import ROOT, Environment, read_environment, redis_socket
+from config.health import PATH as HEALTH
 from config.processes import Process
+
+LOGS_EVERY = 60.0
+"""Seconds between looks at how long the logs are."""
 
 
 class CannotStart(Exception):
@@ -38,6 +43,7 @@ def main() -> int:
 def run(started: float) -> int:
     environment = read_environment()
     host, port = os.environ.get("HOST", "127.0.0.1"), _port()
+    os.umask(0o077)  # sessions, texts and keys are not for whoever else has an account on this machine
     environment.data.mkdir(parents=True, exist_ok=True)
     with _only_one(environment.data, port), _no_interruption():
         _refuse_a_port_in_use(host, port)
@@ -58,10 +64,11 @@ def run(started: float) -> int:
 
 
 class Supervisor:
-    """Keeps a list of processes running until told to stop."""
+    """Keeps a list of processes running until told to stop, and their logs short."""
 
     def __init__(self, processes: list[Process]) -> None:
         self.processes = {process.name: process for process in processes}
+        self._logs_seen = time.monotonic()
 
     def start(self, name: str) -> None:
         if name in self.processes:
@@ -86,6 +93,10 @@ class Supervisor:
             for other in self.processes.values():
                 if process.name in other.after and other.is_running:
                     other.ask_to_stop()
+        if time.monotonic() - self._logs_seen > LOGS_EVERY:
+            self._logs_seen = time.monotonic()
+            for process in self.processes.values():
+                process.keep_log_short()
 
     def stop_all(self) -> None:
         """Stop workers before the servers that they need; all are asked at once within a group."""
@@ -170,7 +181,9 @@ def _prepare() -> None:
 
 
 def _wait_for_web(host: str, port: int, supervisor: Supervisor) -> None:
-    address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}/account/login/"
+    asked = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    name = f"[{asked}]" if ":" in asked else asked
+    address = f"http://{name}:{port}{HEALTH}"  # which answers under any name, with or without TLS
     for _ in range(240):
         with contextlib.suppress(OSError), urllib.request.urlopen(address, timeout=2):
             return
@@ -198,14 +211,17 @@ def _port() -> int:
 
 
 def _refuse_a_port_in_use(host: str, port: int) -> None:
-    with socket.socket() as listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((host, port))
-        except OSError as error:
-            raise CannotStart(
-                f"Port {port} is in use by another program. Choose another: PORT={port + 1} make run"
-            ) from error
+    try:
+        family, *_more, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            said = f"Port {port} is in use by another program. Choose another: PORT={port + 1} make run"
+        else:
+            said = f"The site cannot listen at HOST={host}, PORT={port}: {error.strerror}."
+        raise CannotStart(said) from error
 
 
 @contextlib.contextmanager

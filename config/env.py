@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def read_environment() -> Environment:
 
     Raises ImproperlyConfigured, whose sentence says which variable and what it should be.
     """
-    data = Path(_env.str("DATA_FOLDER", default=str(ROOT / "data"))).resolve()
+    data = Path(_text("DATA_FOLDER", default=str(ROOT / "data"))).resolve()
     embedded = "DATABASE_URL" not in _env.ENVIRON
     database = _read("DATABASE_URL", lambda: _env.db_url(default=f"sqlite:///{data / 'tutelage.sqlite3'}"))
     if database["ENGINE"] not in ("django.db.backends.sqlite3", "django.db.backends.postgresql"):
@@ -72,18 +73,18 @@ def read_environment() -> Environment:
         data=data,
         debug=_read("DEBUG", lambda: _env.bool("DEBUG", default=False)),
         secret_key=_secret_key(data, embedded=embedded),
-        hosts=_env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"]),
-        origins=_env.list("TRUSTED_ORIGINS", default=[]),
+        hosts=_names("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"]),
+        origins=_names("TRUSTED_ORIGINS"),
         database=database,
         redis=_redis_url(data),
         email=_read("EMAIL_URL", lambda: _env.email_url(default="consolemail://")),
         second_factor=_read("REQUIRE_SECOND_FACTOR", lambda: _env.bool("REQUIRE_SECOND_FACTOR", default=is_server)),
         secure=_read("HTTPS", lambda: _env.bool("HTTPS", default=False)),
         embedded=supervised,
-        models=Path(_env.str("MODEL_FOLDER", default=str(data / "models"))).resolve(),
+        models=Path(_text("MODEL_FOLDER", default=str(data / "models"))).resolve(),
         largest_upload=_read("LARGEST_UPLOAD", lambda: _env.int("LARGEST_UPLOAD", default=2 * 2**30)),
         proxies=_read("TRUSTED_PROXIES", lambda: _env.int("TRUSTED_PROXIES", default=0)),
-        private_hosts=_env.list("OUTBOUND_PRIVATE_HOSTS", default=[]),
+        private_hosts=_names("OUTBOUND_PRIVATE_HOSTS"),
         model_keys={
             name.removeprefix("MODEL_KEY_"): value
             for name, value in _env.ENVIRON.items()
@@ -94,10 +95,7 @@ def read_environment() -> Environment:
             for name, value in _env.ENVIRON.items()
             if name.startswith("MODEL_HOST_")
         },
-        oidc={
-            key: _env.str(f"OIDC_{key.upper()}", default="")
-            for key in ("server_url", "client_id", "client_secret", "name")
-        },
+        oidc={key: _text(f"OIDC_{key.upper()}") for key in ("server_url", "client_id", "client_secret", "name")},
     )
 
 
@@ -106,6 +104,16 @@ def _read(name: str, reader: Any) -> Any:
         return reader()
     except Exception as error:  # django-environ raises many kinds; all mean the same to whoever starts the site
         raise ImproperlyConfigured(f"The environment variable {name} cannot be read: {error}.") from error
+
+
+def _text(variable: str, *, default: str = "") -> str:
+    """As it is written. django-environ takes a value that begins with a $, as a secret may, for another's name."""
+    return str(_env.ENVIRON.get(variable, default))
+
+
+def _names(variable: str, *, default: Sequence[str] = ()) -> list[str]:
+    """Comma-separated, with or without blanks."""
+    return [name.strip() for name in _env.list(variable, default=list(default)) if name.strip()]
 
 
 def redis_socket(data: Path) -> Path:
@@ -117,26 +125,26 @@ def redis_socket(data: Path) -> Path:
 
 
 def _redis_url(data: Path) -> str:
-    url = _env.str("REDIS_URL", default=f"redis+socket://{redis_socket(data)}")
+    url = _text("REDIS_URL", default=f"redis+socket://{redis_socket(data)}")
     if not url.startswith(("redis://", "rediss://", "redis+socket://")):
         raise ImproperlyConfigured("REDIS_URL must begin with redis://, rediss:// or redis+socket://.")
-    return str(url)
+    return url
 
 
 def _secret_key(data: Path, *, embedded: bool) -> str:
     """The given key; or, embedded only, one made on the first start. A server without a key does not start."""
-    if key := _env.str("SECRET_KEY", default=""):
+    if key := _text("SECRET_KEY"):
         if len(key) < 32:
             raise ImproperlyConfigured("SECRET_KEY is too short: give at least 32 random characters.")
-        return str(key)
+        return key
     if not embedded:
         raise ImproperlyConfigured("Set SECRET_KEY (at least 32 random characters) when DATABASE_URL is set.")
     path = data / "secret_key"
     if not path.exists():
         data.mkdir(parents=True, exist_ok=True)
         draft = path.with_name(f"secret_key.{secrets.token_hex(4)}")
+        draft.touch(mode=0o600)
         draft.write_text(secrets.token_urlsafe(48))
-        draft.chmod(0o600)
         try:
             path.hardlink_to(draft)  # atomic: the first of two starts wins
         except FileExistsError:

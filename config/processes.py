@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -41,10 +42,8 @@ class Process:
     _next_try: float = field(default=0.0)
 
     def start(self) -> None:
-        log = self.logs / f"{self.name}.log"
-        if log.exists() and log.stat().st_size > LOG_LIMIT:
-            log.replace(log.with_suffix(".old.log"))
-        with log.open("ab") as output:
+        self.keep_log_short()
+        with self.log.open("ab") as output:
             self._child = subprocess.Popen(
                 self.command,
                 stdin=subprocess.DEVNULL,
@@ -55,6 +54,16 @@ class Process:
                 preexec_fn=die_with_parent,
             )
         self._started = time.monotonic()
+
+    @property
+    def log(self) -> Path:
+        return self.logs / f"{self.name}.log"
+
+    def keep_log_short(self) -> None:
+        """Put a log that has grown long aside, in place of the one before; the process appends to what is left."""
+        if self.log.exists() and self.log.stat().st_size > LOG_LIMIT:
+            shutil.copyfile(self.log, self.log.with_suffix(".old.log"))
+            os.truncate(self.log, 0)
 
     @property
     def pid(self) -> int | None:

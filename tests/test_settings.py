@@ -1,9 +1,11 @@
 """What a deployment may set is written down, and what all processes share is shared."""
 
 import contextlib
+import os
 import re
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -13,8 +15,9 @@ import pytest
 import yaml
 
 from config import cache as cache_module
-from config import env
+from config import embedded, env
 from config.cache import SharedCache
+from config.processes import LOG_LIMIT, Process
 from tests.servers import free_port, start_redis
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,8 +31,8 @@ WRITTEN = {
 
 
 COMPOSE = yaml.safe_load((ROOT / "config" / "compose.yaml").read_text())
-OWN = {"DATABASE_URL", "REDIS_URL"}
-"""What the composition itself knows: its services' addresses."""
+OWN = {"DATABASE_URL", "PGPASSWORD", "REDIS_URL"}
+"""What the composition itself knows: its services' addresses, and how they let each other in."""
 
 
 @pytest.mark.parametrize("service", ["migrate", "web", "worker-default", "worker-plan", "worker-gpu", "beat"])
@@ -40,6 +43,13 @@ def test_every_written_setting_reaches_the_containers(service: str) -> None:
     over = {name: value for name, value in found["environment"].items() if name not in OWN}
     assert set(over) <= WRITTEN
     assert [name for name, value in over.items() if not re.match(rf"\$\{{{name}[:}}]", value)] == []
+
+
+def test_the_site_is_published_to_its_own_machine_and_the_password_stands_in_no_address() -> None:
+    web = COMPOSE["services"]["web"]
+    assert web["ports"] == ["${HOST:-127.0.0.1}:${PORT:-8000}:8000"]
+    assert "PASSWORD" not in web["environment"]["DATABASE_URL"]
+    assert web["environment"]["PGPASSWORD"] == COMPOSE["services"]["postgres"]["environment"]["POSTGRES_PASSWORD"]
 
 
 def test_the_file_of_settings_stays_out_of_image_and_repository() -> None:
@@ -102,6 +112,63 @@ def test_a_server_requires_a_second_factor_and_a_demo_does_not(
 ) -> None:
     monkeypatch.setattr(env._env, "ENVIRON", {"DATA_FOLDER": str(tmp_path), "SECRET_KEY": "x" * 40, **given})
     assert env.read_environment().second_factor is is_required
+
+
+def test_values_are_taken_as_they_are_written(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    given = {
+        "ALLOWED_HOSTS": "a.example, b.example,",
+        "TRUSTED_ORIGINS": "https://a.example , https://b.example",
+        "OIDC_CLIENT_SECRET": "$ecret",
+    }
+    monkeypatch.setattr(env._env, "ENVIRON", {"DATA_FOLDER": str(tmp_path), **given})
+    read = env.read_environment()
+    assert (read.hosts, read.origins) == (
+        ["a.example", "b.example"],
+        ["https://a.example", "https://b.example"],
+    )
+    assert read.oidc["client_secret"] == "$ecret"
+    assert (tmp_path / "secret_key").stat().st_mode & 0o077 == 0
+
+
+# The embedded start ---------------------------------------------------------------------------------------------------
+
+
+def test_a_long_log_is_put_aside_while_its_process_writes_on(tmp_path: Path) -> None:
+    code = "import time\nfor n in range(200): print('x' * 99, flush=True); time.sleep(0.02)"
+    process = Process("writer", [sys.executable, "-c", code], tmp_path, dict(os.environ))
+    process.start()
+    try:
+        while not process.log.stat().st_size:
+            time.sleep(0.02)
+        with process.log.open("ab") as log:
+            log.truncate(LOG_LIMIT + 1)
+        process.keep_log_short()
+        assert (tmp_path / "writer.old.log").stat().st_size > LOG_LIMIT
+        while not process.log.stat().st_size:
+            time.sleep(0.02)
+        assert process.log.stat().st_size < 100 * 200, "it writes at the end of what is left, not where it was"
+    finally:
+        process.ask_to_stop()
+        process.stop()
+
+
+@pytest.mark.parametrize(
+    ("host", "port", "said"),
+    [
+        ("no-such-name.invalid", 8000, "cannot listen at HOST=no-such-name.invalid"),
+        ("203.0.113.7", 8000, "cannot listen at HOST=203.0.113.7"),
+    ],
+)
+def test_a_place_where_nobody_can_listen_is_said_in_a_sentence(host: str, port: int, said: str) -> None:
+    with pytest.raises(embedded.CannotStart, match=said):
+        embedded._refuse_a_port_in_use(host, port)
+
+
+def test_a_port_in_use_says_which_to_take() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(embedded.CannotStart, match=f"PORT={port + 1} make run"):
+            embedded._refuse_a_port_in_use("127.0.0.1", port)
 
 
 # The cache ------------------------------------------------------------------------------------------------------------

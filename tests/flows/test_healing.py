@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.flows.embedded import Platform, platform
+from tests.flows.embedded import ROOT, Platform, platform
 from tests.flows.killing import FEATURES, LABELS, VICTIMS, kill
 from tests.servers import PATIENCE, free_port
 
@@ -49,6 +49,17 @@ def test_a_killed_supervisor_leaves_nothing_behind_and_the_next_start_repairs(ru
 
     running.start()
     assert running.answers()
+
+
+def test_it_starts_under_another_name_and_behind_tls(tmp_path: Path) -> None:
+    """Whoever waits for the site asks for its health, not for a page that only the site's own name shows."""
+    with platform(tmp_path / "named", free_port()) as named:
+        named.environment |= {"ALLOWED_HOSTS": "labels.example.org", "HTTPS": "1"}
+        with (tmp_path / "supervisor.log").open("wb") as log:
+            named.process = subprocess.Popen(_embedded(), cwd=ROOT, env=named.environment, stdout=log, stderr=log)
+        named.wait_until(lambda: b"Tutelage runs at" in (tmp_path / "supervisor.log").read_bytes())
+        assert oct((named.data / "tutelage.sqlite3").stat().st_mode & 0o077) == "0o0", "the database is its owner's"
+        assert named.interrupt() == 0
 
 
 def test_a_port_in_use_is_said_in_a_sentence(running: Platform, tmp_path: Path) -> None:
