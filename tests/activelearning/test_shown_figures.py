@@ -1,10 +1,18 @@
 """A figure as a template shows it: rounded, in the reader's language, with its interval or a dash."""
 
+from collections.abc import Iterator
+
 import pytest
 from django.utils import translation
 
 from activelearning.algorithms.figures import Figure
 from activelearning.templatetags.figures import as_percent, decimal, percent
+
+
+@pytest.fixture(autouse=True)
+def english() -> Iterator[None]:
+    with translation.override("en"):
+        yield
 
 
 def test_figures_are_rounded_and_not_cut_off() -> None:
