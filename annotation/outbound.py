@@ -2,19 +2,26 @@
 
 The name is resolved once, every address of it must be public, and the connection goes to the address that was
 checked: a name that answers differently the second time gains nothing. Redirects are not followed.
+
+A time-out of a socket begins anew with each byte, so that a server that sends one now and then holds whoever reads for
+hours. The time here is for the whole exchange: when it is over, another thread ends the connection.
 """
 
 import ipaddress
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPException
+from threading import Timer
 from time import monotonic
 from urllib.parse import SplitResult, urlsplit
 
 import certifi
-import urllib3
 from django.conf import settings
 from django.utils.translation import gettext as _
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
+from urllib3.util import parse_url
 
 MOST_BYTES = 1024 * 1024
 GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
@@ -35,36 +42,75 @@ class Answer:
     headers: dict[str, str]
 
 
+class _Line(HTTPConnection):
+    """A connection that another thread can end: TLS takes the socket over, so that a copy of it is kept."""
+
+    copy: socket.socket | None = None
+    is_over = False
+
+    def _new_conn(self) -> socket.socket:
+        opened = super()._new_conn()
+        self.copy = opened.dup()
+        if self.is_over:
+            raise TimeoutError("the connection took too long")
+        return opened
+
+    def end(self) -> None:
+        self.is_over = True
+        if self.copy is not None:
+            with suppress(OSError):  # the other side was quicker
+                self.copy.shutdown(socket.SHUT_RDWR)
+
+    def let_go(self) -> None:
+        """`close` is called by an answer without a length, too, before it is read."""
+        self.close()
+        if self.copy is not None:
+            self.copy.close()
+
+
+class _SecureLine(_Line, HTTPSConnection):
+    """The same under TLS."""
+
+
 def post(url: str, *, body: bytes, headers: dict[str, str], timeout: float) -> Answer:
     """POST the body and read the answer, at most a megabyte, within so many seconds in all.
 
     Raises OutboundRefused, OutboundFailed.
     """
-    parts = split(url)
-    address = public_address(parts)
     ends = monotonic() + timeout
-    pool = _pool(parts, address)
+    parts = split(url)
+    line = _line(parts, public_address(parts), timeout=timeout)
+    timer = Timer(max(ends - monotonic(), 0), line.end)
+    timer.daemon = True
+    timer.start()
     try:
-        response = pool.request(
-            "POST",
-            parts._replace(scheme="", netloc="", path=parts.path or "/", fragment="").geturl(),
-            body=body,
-            headers={**headers, "Host": parts.netloc, "User-Agent": "Tutelage"},
-            timeout=urllib3.Timeout(total=timeout),
-            retries=False,
-            redirect=False,
-            preload_content=False,
-        )
-        received = b""
-        for chunk in response.stream(16384, decode_content=False):
-            received += chunk
-            if len(received) > MOST_BYTES or monotonic() > ends:
-                raise OutboundFailed("The answer was too long or too slow.")
-        return Answer(response.status, received, {name.lower(): value for name, value in response.headers.items()})
-    except (urllib3.exceptions.HTTPError, HTTPException, OSError, ValueError) as error:
-        raise OutboundFailed(f"{type(error).__name__}: {error}"[:200]) from error
+        answer = _exchange(line, parts, body=body, headers=headers)
+    except (HTTPError, HTTPException, OSError, ValueError) as error:
+        if not line.is_over:
+            raise OutboundFailed(f"{type(error).__name__}: {error}"[:200]) from error
     finally:
-        pool.close()
+        timer.cancel()
+        line.let_go()
+    if line.is_over:  # what was cut off may look like an answer that was short
+        raise OutboundFailed("The answer was too long or too slow.")
+    return answer
+
+
+def _exchange(line: _Line, parts: SplitResult, *, body: bytes, headers: dict[str, str]) -> Answer:
+    line.request(
+        "POST",
+        parse_url(parts.geturl()).request_uri,
+        body=body,
+        headers={**headers, "Host": parts.netloc, "User-Agent": "Tutelage"},
+        preload_content=False,
+    )
+    response = line.getresponse()
+    received = b""
+    for chunk in response.stream(16384, decode_content=False):
+        received += chunk
+        if len(received) > MOST_BYTES:
+            raise OutboundFailed("The answer was too long or too slow.")
+    return Answer(response.status, received, {name.lower(): value for name, value in response.headers.items()})
 
 
 def split(url: str) -> SplitResult:
@@ -130,13 +176,13 @@ def is_public(address: str) -> bool:
     return ip.is_global and not ip.is_multicast
 
 
-def _pool(parts: SplitResult, address: str) -> urllib3.HTTPConnectionPool:
+def _line(parts: SplitResult, address: str, *, timeout: float) -> _Line:
     if parts.scheme == "http":
-        return urllib3.HTTPConnectionPool(address, _port(parts), maxsize=1)
-    return urllib3.HTTPSConnectionPool(
+        return _Line(address, _port(parts), timeout=timeout)
+    return _SecureLine(
         address,
         _port(parts),
-        maxsize=1,
+        timeout=timeout,
         cert_reqs="CERT_REQUIRED",
         ca_certs=certifi.where(),
         assert_hostname=parts.hostname,

@@ -40,6 +40,8 @@ def deliver_letter(letter_id: int) -> bool:
     if not claimed:
         return False
     letter = InvitationLetter.objects.select_related("invitation__pool", "invitation__campaign").get(pk=letter_id)
+    if letter.attempts > ATTEMPTS:  # the last ones lost their worker, or took longer than a task may
+        return _finish(letter, state=State.GIVEN_UP, reason=letter.reason or _("The mail server took too long."))
     if not Invitation.objects.usable().filter(pk=letter.invitation_id).exists():
         return _finish(letter, state=State.GIVEN_UP, reason=_("The invitation was used or revoked, or is over."))
     try:

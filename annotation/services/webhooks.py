@@ -20,6 +20,7 @@ FIRST_WAIT = timedelta(seconds=30)
 """Doubled after each attempt: half a minute, a minute, … half an hour; given up after an hour in all."""
 TIMEOUT = 10.0
 CLAIM = timedelta(seconds=60)
+LOST = "The worker of the last attempt was lost, or ran out of time."
 
 
 @transaction.atomic
@@ -68,6 +69,8 @@ def deliver(delivery_id: int) -> bool:
     if not claimed:
         return False
     delivery = WebhookDelivery.objects.select_related("webhook").get(pk=delivery_id)
+    if delivery.attempts > ATTEMPTS:
+        return _finish(delivery, state=WebhookDelivery.State.GIVEN_UP, status=LOST)
     if not delivery.webhook.is_active:
         return _finish(delivery, state=WebhookDelivery.State.GIVEN_UP, status="The webhook was switched off.")
     body = json.dumps(delivery.body, ensure_ascii=False, sort_keys=True).encode()

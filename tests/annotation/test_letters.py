@@ -2,11 +2,13 @@
 
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from smtplib import SMTPRecipientsRefused, SMTPServerDisconnected
 from typing import Any
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from django.core import mail
 from django.core.mail import EmailMessage
 from django.test import Client
@@ -160,6 +162,20 @@ def test_a_server_that_says_nothing_holds_a_worker_for_its_time_out_only(
     letter = InvitationLetter.objects.get(pk=pk)
     assert letter.state == "waiting"
     assert "timed out" in letter.reason
+
+
+def test_a_server_that_outlasts_every_task_is_given_up(
+    alice: User, pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(monkeypatch, SoftTimeLimitExceeded())
+    (pk,) = write(alice, pool, "ann@example.org")
+    for _attempt in range(ATTEMPTS + 1):
+        InvitationLetter.objects.filter(pk=pk).update(next_attempt_at=timezone.now())
+        with suppress(SoftTimeLimitExceeded):
+            assert not deliver_letter(pk)
+    letter = InvitationLetter.objects.get(pk=pk)
+    assert (letter.state, letter.reason) == ("given_up", "The mail server took too long.")
+    assert due_letters(now=timezone.now() + timedelta(days=1)) == []
 
 
 def test_an_invitation_that_leads_nowhere_sends_no_letter(alice: User, pool: Pool) -> None:

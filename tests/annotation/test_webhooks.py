@@ -4,13 +4,17 @@ import hashlib
 import hmac
 import json
 import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from django.utils import timezone
 
 from annotation.models import AuditEntry, Campaign, Message, Notice, Offer, Teacher, User, Webhook, WebhookDelivery
@@ -148,7 +152,7 @@ class TestWebhooks:
         def fail(*_args: Any, **_named: Any) -> None:
             raise UnicodeEncodeError("latin-1", "例え", 0, 2, "ordinal not in range(256)")
 
-        monkeypatch.setattr("urllib3.HTTPConnectionPool.request", fail)
+        monkeypatch.setattr("annotation.outbound.HTTPConnection.request", fail)
         post_notice(campaign=campaign, kind="run_finished", sentence="Run 7 is done.", key="run-7")
         delivery = WebhookDelivery.objects.get()
         for _attempt in range(ATTEMPTS):
@@ -202,6 +206,48 @@ class TestOutbound:
     def test_the_host_and_the_query_go_along(self, receiver: Receiver) -> None:
         assert post(receiver.url, body=b"{}", headers={}, timeout=5).status == 200
         assert receiver.received[0][0]["host"] == receiver.host
+
+
+class Dripping:
+    """A server that begins to speak and then says one byte now and then, for half a minute or until it is cut off."""
+
+    MOST = 600
+
+    def __init__(self, *, first: bytes) -> None:
+        self.first, self.sent = first, 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.host = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        self.thread = threading.Thread(target=self.drip, daemon=True)
+        self.thread.start()
+
+    def drip(self) -> None:
+        taken, _address = self.listener.accept()
+        with self.listener, taken, suppress(OSError):
+            taken.recv(65536)
+            taken.sendall(self.first)
+            while self.sent < self.MOST:
+                taken.sendall(b"0")
+                self.sent += 1
+                time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "first"),
+    [
+        ("http", b"HTTP/1.1 200 OK\r\nX: "),
+        ("http", b"HTTP/1.1 200 OK\r\nContent-Length: 600\r\n\r\n"),
+        ("http", b"HTTP/1.1 200 OK\r\n\r\n"),
+        ("https", b"\x16\x03\x03\x20\x00"),
+    ],
+    ids=["head", "body", "endless body", "handshake"],
+)
+def test_a_server_that_drips_is_cut_off(scheme: str, first: bytes, settings: Any) -> None:
+    server = Dripping(first=first)
+    settings.OUTBOUND_PRIVATE_HOSTS = [server.host]
+    with pytest.raises(OutboundFailed, match="too slow"):
+        post(f"{scheme}://{server.host}/", body=b"{}", headers={}, timeout=0.5)
+    server.thread.join()
+    assert server.sent < Dripping.MOST
 
 
 class TestNotices:
@@ -264,6 +310,26 @@ class TestMessages:
             send_message(campaign=campaign, teacher=dora, text="  ")
         with pytest.raises(NotAllowed):
             send_message(campaign=campaign, teacher=dora, text="What is this?", offer=queued[0])
+
+
+def test_a_delivery_whose_workers_are_lost_each_time_is_given_up(
+    campaign: Campaign, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def lose_the_worker(url: str, **_named: Any) -> None:
+        asked.append(url)
+        raise SoftTimeLimitExceeded
+
+    monkeypatch.setattr("annotation.services.webhooks.post", lose_the_worker)
+    post_notice(campaign=campaign, kind="run_finished", sentence="Run 7 is done.", key="run-7")
+    delivery = WebhookDelivery.objects.get()
+    for _attempt in range(ATTEMPTS + 2):
+        with suppress(SoftTimeLimitExceeded):
+            try_now(delivery)
+    delivery.refresh_from_db()
+    assert (delivery.state, len(asked)) == (WebhookDelivery.State.GIVEN_UP, ATTEMPTS)
+    assert "worker" in delivery.last_status
 
 
 def test_old_deliveries_of_a_switched_off_webhook_are_given_up(
