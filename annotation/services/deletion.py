@@ -15,6 +15,7 @@ from annotation.models import (
     User,
 )
 from annotation.services.audit import record_audit
+from annotation.services.payouts import is_owing
 from annotation.services.refusals import Refusal
 
 CHUNK = 2000
@@ -44,6 +45,7 @@ def preview_deletion(campaign: Campaign) -> list[tuple[str, int]]:
 
 def delete_campaign(*, campaign: Campaign, user: User | None, confirmed_name: str) -> None:
     """Gone for good. The name is asked for, and the campaign must be archived or a draft, so that nobody is at work.
+    What teachers are owed must be booked as paid, since the pages of pay go too.
 
     The large tables first, in chunks of short transactions; a crash leaves an archived campaign that can be deleted
     again. Files go with the rows that name them: see annotation/leftovers.py.
@@ -52,6 +54,8 @@ def delete_campaign(*, campaign: Campaign, user: User | None, confirmed_name: st
         raise Refusal(_("Type the campaign's name to delete it."))
     if campaign.state not in (Campaign.State.ARCHIVED, Campaign.State.DRAFT):
         raise Refusal(_("Archive the campaign before you delete it."))
+    if is_owing(campaign):
+        raise Refusal(_("Teachers are still owed pay. Book it as paid on the campaign's page of pay first."))
     counts = dict(preview_deletion(campaign))
     for rows in (Label, Offer, Comparison, Conversation):
         while ids := list(rows.objects.filter(campaign=campaign).values_list("pk", flat=True)[:CHUNK]):

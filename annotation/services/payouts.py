@@ -49,6 +49,17 @@ def read_accounts(campaign: Campaign, enrolments: Iterable[Enrolment]) -> list[A
     return [Account(one, owed.get(one.teacher_id, {})) for one in enrolments]
 
 
+def is_owing(campaign: Campaign) -> bool:
+    """Whether the campaign owes any of its teachers anything."""
+    sums = (
+        LedgerEntry.objects.filter(campaign=campaign, account=LedgerEntry.Account.TEACHER)
+        .values_list("teacher", "currency")
+        .annotate(total=Sum("amount"))
+        .order_by()
+    )
+    return any(total.quantize(FOUR_PLACES) for _teacher, _currency, total in sums)
+
+
 @dataclass(frozen=True)
 class Payout:
     """What somebody was paid outside the platform: the amount that a page showed as owed."""

@@ -38,7 +38,7 @@ from annotation.services.campaigns import (
 from annotation.services.copies import clone_campaign
 from annotation.services.deletion import delete_campaign, preview_deletion
 from annotation.services.labels import record_label
-from annotation.services.ledger import grant_bonus
+from annotation.services.ledger import balance, grant_bonus, pay_out
 from annotation.services.offers import claim_offer
 from annotation.services.pools import change_terms
 from annotation.services.queueing import queue_offers
@@ -263,10 +263,25 @@ class TestDeletion:
         with pytest.raises(Refusal, match="Archive"):
             delete_campaign(campaign=campaign, user=alice, confirmed_name=campaign.name)
 
-    def test_everything_goes_but_the_books(self, alice: User, campaign: Campaign, label: Label) -> None:
+    def test_what_teachers_are_owed_is_booked_first(
+        self, alice: User, campaign: Campaign, teacher: Teacher, label: Label
+    ) -> None:
         campaign = archive_campaign(campaign=close_campaign(campaign=campaign, user=alice), user=alice)
+        with pytest.raises(Refusal, match="owed"):
+            delete_campaign(campaign=campaign, user=alice, confirmed_name=campaign.name)
+        assert Label.objects.filter(pk=label.pk).exists()
+        pay_out(teacher=teacher, amount=label.cost, currency="EUR", user=alice, campaign=campaign)
+        delete_campaign(campaign=campaign, user=alice, confirmed_name=campaign.name)
+        assert not Campaign.objects.exists()
+        assert balance(teacher) == {}
+
+    def test_everything_goes_but_the_books(
+        self, alice: User, campaign: Campaign, teacher: Teacher, label: Label
+    ) -> None:
+        campaign = archive_campaign(campaign=close_campaign(campaign=campaign, user=alice), user=alice)
+        pay_out(teacher=teacher, amount=label.cost, currency="EUR", user=alice, campaign=campaign)
         delete_campaign(campaign=campaign, user=alice, confirmed_name=campaign.name)
         for gone in (Campaign, Conversation, Response, Comparison, Offer, Label, Role):
             assert not gone.objects.exists()
-        assert LedgerEntry.objects.count() == 2
+        assert LedgerEntry.objects.count() == 4
         assert AuditEntry.objects.get(verb="delete campaign").details["removed"]["labels"] == 1
