@@ -149,6 +149,11 @@ class Membership(models.Model):
             ),
         ]
 
+    @property
+    def own_pay(self) -> str:
+        """As a form says it; empty where the pool's pay holds."""
+        return "" if self.cost_per_label is None else f"{self.cost_per_label:.4f}"
+
 
 class Enrolment(models.Model):
     """A teacher's way through one campaign: guidelines read, qualification, counters kept and not counted."""

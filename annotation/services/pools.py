@@ -70,10 +70,12 @@ def join_pool(*, pool: Pool, teacher: Teacher) -> Membership:
     return membership
 
 
-def consent(*, membership: Membership, version: int) -> Membership:
-    """The teacher accepts the terms of this version, which must be the present one."""
-    current = Membership.objects.filter(pk=membership.pk, pool__terms_version=version)
-    if not current.update(accepted_terms=version):
+def consent(*, membership: Membership, version: int, pay: str = "") -> Membership:
+    """The teacher accepts the terms of this version, and the member's own pay as shown, which must be the present."""
+    current = Membership.objects.filter(
+        pk=membership.pk, pool__terms_version=version, cost_per_label=membership.cost_per_label
+    )
+    if pay != membership.own_pay or not current.update(accepted_terms=version):
         raise Refusal(_("The terms have changed while you read them. Read them again, please."))
     membership.accepted_terms = version
     return membership
@@ -90,14 +92,18 @@ def depart_members(*, memberships: Iterable[Membership], user: User | None, reas
 
 
 @transaction.atomic
-@transaction.atomic
 def change_member(
     *, membership: Membership, user: User | None, rationality: float | None = None, **terms: Any
 ) -> Membership:
-    """What holds for one member alone. `rationality` is the known one in all categories; None is none stated."""
+    """What holds for one member alone. `rationality` is the known one in all categories; None is none stated.
+
+    Another pay of their own is agreed to anew, as the pool's is.
+    """
     known = {name: value for name, value in membership.rationality.items() if name}
     terms["rationality"] = known if rationality is None else known | {"": rationality}
     before = Membership.objects.select_for_update().get(pk=membership.pk)
+    if terms.get("cost_per_label", before.cost_per_label) != before.cost_per_label:
+        terms["accepted_terms"] = 0
     Membership.objects.filter(pk=membership.pk).update(**terms)
     if terms["rationality"] != before.rationality:
         Campaign.objects.filter(pools=membership.pool_id, rationality_mode=Campaign.RationalityMode.KNOWN).update(

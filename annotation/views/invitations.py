@@ -62,7 +62,8 @@ def _join(request: HttpRequest, found: Invitation, form: AccountForm) -> HttpRes
 
 def _agree(request: HttpRequest, member: Membership) -> bool:
     """To the version that the page showed. Where the terms have changed since, the next page puts them forward."""
-    return told(request, lambda: consent(membership=member, version=read_sent(request, "version")), "")
+    version, pay = read_sent(request, "version"), request.POST.get("pay", "")
+    return told(request, lambda: consent(membership=member, version=version, pay=pay), "")
 
 
 @require_GET

@@ -38,7 +38,7 @@ def accept_terms(request: HtmxRequest, desk: Desk) -> HttpResponse:
     own = Membership.objects.filter(teacher=desk.teacher, pool__campaigns=desk.campaign)
     if found := own.filter(pk=read_sent(request, "member")).first():
         try:
-            consent(membership=found, version=read_sent(request, "version"))
+            consent(membership=found, version=read_sent(request, "version"), pay=request.POST.get("pay", ""))
         except Refusal as refusal:
             desk.notices.append(("warn", str(refusal)))
         transaction.on_commit(lambda: ask_for_replan(desk.campaign.pk))

@@ -1,6 +1,7 @@
 """New terms stand before the next comparison: nothing that was held, written or answered is lost over them."""
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from django.utils import timezone
 from activelearning.arrays.teachers import Member, load_members
 from annotation.models import Campaign, Enrolment, Label, Membership, Offer, Pool, Teacher, User
 from annotation.services.offers import claim_offer, lapse_offers
-from annotation.services.pools import change_terms
+from annotation.services.pools import change_member, change_terms
 from annotation.services.terms import present_members, record_presence
 
 HTMX = {"HTTP_HX_REQUEST": "true"}
@@ -105,6 +106,23 @@ def test_only_the_version_that_was_read_is_agreed_to(
     for wrong in ({"version": ""}, {"version": "-1"}, {"member": "x"}, {"member": 10**30}):
         assert 'data-state="terms"' in agree(desk, campaign, **wrong)
     assert Membership.objects.get(teacher__user__username="bob").accepted_terms == 1
+
+
+def test_pay_of_ones_own_is_shown_and_agreed_to(desk: Client, campaign: Campaign, alice: User) -> None:
+    desk.get(reverse("desk", args=[campaign.code]))
+    member = Membership.objects.get(teacher__user__username="bob")
+    for pay in ("0.0100", "0.0500"):
+        change_member(membership=member, user=alice, cost_per_label=Decimal(pay))
+        member.refresh_from_db()
+        page = desk.get(reverse("desk", args=[campaign.code])).content.decode()
+        assert 'data-state="terms"' in page
+        assert (f"{pay} EUR" in page, "0.1000 EUR" in page, f'name="pay" value="{pay}"' in page) == (True, False, True)
+        assert f"{pay} EUR" in desk.get(reverse("terms", args=[member.pk])).content.decode()
+    assert "changed while you read them" in agree(desk, campaign, version=1, pay="0.0100")
+    assert Membership.objects.get(pk=member.pk).accepted_terms == 0
+    assert 'data-state="offer"' in agree(desk, campaign, version=1, pay="0.0500")
+    change_member(membership=member, user=alice, cost_per_label=Decimal("0.05"), capacity=9)
+    assert Membership.objects.get(pk=member.pk).accepted_terms == 1, "nothing changed that was agreed to"
 
 
 def test_nobody_agrees_for_somebody_else(desk: Client, campaign: Campaign, dora: Teacher, new_terms: Offer) -> None:
