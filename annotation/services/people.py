@@ -21,6 +21,7 @@ from annotation.models import (
     Membership,
     Message,
     Offer,
+    Role,
     Teacher,
     User,
 )
@@ -255,7 +256,16 @@ def _forget_person(teacher: Teacher) -> None:
     )
     if user is not None and not user.roles.exists() and not user.is_staff:
         _forget_address(user.email)
+        _forget_roles(user.username)
         user.delete()
+
+
+def _forget_roles(username: str) -> None:
+    """From the trail of who was given a role, and had it taken away again: whoever has one still keeps the account."""
+    for name in Role.Name.values:
+        for verb, link in (("grant role", "to"), ("revoke role", "of")):
+            named = AuditEntry.objects.filter(verb=verb, object=f"{name} {link} {username}")
+            named.update(object=f"{name} {link} " + _("(withdrawn)"))
 
 
 def _forget_address(address: str) -> None:

@@ -394,6 +394,7 @@ class TestWithdrawal:
         invite(user=alice, pool=pool, email=both[0])
         invite_by_email(user=alice, pool=pool, addresses=both, origin="https://example.org", language="en")
         change_member(membership=teacher.memberships.get(), user=alice, capacity=7)
+        revoke_role(role=grant_role(campaign=campaign, user=teacher.user, name="reviewer", by=alice), by=alice)
         grant_bonus(campaign=campaign, teacher=teacher, amount=Decimal(9), user=alice, memo="care")
         pay_out(campaign=campaign, teacher=teacher, amount=Decimal(9), currency="EUR", user=alice)
         withdraw_teacher(teacher=teacher, how=how, user=alice)
@@ -401,6 +402,8 @@ class TestWithdrawal:
         text = serialize("json", itertools.chain.from_iterable(model.objects.all() for model in kept)).lower()
         assert [word for word in ("bob", "doctor", "street") if word in text] == []
         assert "dan@example.org" in text
+        roles = AuditEntry.objects.filter(object__startswith="reviewer ").values_list("object", flat=True)
+        assert sorted(roles) == ["reviewer of (withdrawn)", "reviewer to (withdrawn)"]
         named = AuditEntry.objects.filter(object__endswith=Teacher.objects.get(pk=teacher.pk).pseudonym)
         assert sorted(named.values_list("verb", flat=True)) == ["bonus", "change member", "pay out"]
 
