@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 
+import pytest
 from django.contrib.sessions.models import Session
 from django.utils import timezone
 from playwright.sync_api import Page, Route, expect
@@ -73,6 +74,40 @@ def test_an_answer_whose_confirmation_was_lost_is_not_doubled(desk: Visitor, liv
     page.evaluate("window.dispatchEvent(new Event('online'))")
     wait_for_prompt(page, 1)
     assert Label.objects.count() == 1
+
+
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_an_answer_that_is_kept_and_taken_back_does_not_come_again(desk: Visitor, is_stored: bool) -> None:
+    """Whether or not the server had it: the one before stays, and nothing is left that could be sent later."""
+    page = desk.page
+    wait_for_prompt(page, 0)
+    page.keyboard.press("4")
+    wait_for_prompt(page, 1)
+
+    def lose(route: Route) -> None:
+        if is_stored:
+            route.fetch()
+        route.abort()
+
+    page.route("**/answer/", lose, times=1)
+    page.keyboard.press("1")
+    expect(page.get_by_text("Your answer is kept in this browser").first).to_be_visible()
+    page.keyboard.press("u")
+    expect(page.get_by_text("Taken back.", exact=True)).to_be_visible()
+    expect(page.locator("#prompt")).to_contain_text("list number 1 ")
+    expect(page.get_by_text("Your answer is kept in this browser")).to_have_count(0)
+    assert kept_in(page, "outbox:") == "[]"
+    assert list(Label.objects.order_by("pk").values_list("choice", "state")) == [
+        ("tie", "current"),
+        ("first", "retracted"),
+    ]
+    page.wait_for_timeout(GUARD)
+    page.keyboard.press("7")
+    wait_for_prompt(page, 2)
+    assert list(Label.objects.filter(state="current").order_by("pk").values_list("choice", "strength")) == [
+        ("tie", None),
+        ("second", 3),
+    ]
 
 
 def answer_offline(desk: Visitor) -> None:

@@ -73,10 +73,15 @@
 
   document.addEventListener("submit", (event) => {
     const form = event.target;
-    if (!form.matches("form[data-answer], form[data-skip]")) return;
-    if (performance.now() - shownAt < GUARD || desk().getAttribute("aria-busy") === "true") {
+    if (!form.matches("form[data-answer], form[data-skip], form[data-undo]")) return;
+    const isUndo = form.matches("[data-undo]");
+    const isKept = isUndo && deskStore.outbox(desk()).length > 0;
+    const isBusy = desk().getAttribute("aria-busy") === "true";
+    const isMeantForTheLast = !isUndo && performance.now() - shownAt < GUARD;
+    if (isBusy || isMeantForTheLast || isKept) {
       event.preventDefault();
       event.stopImmediatePropagation();
+      if (isKept && !isBusy) undoKept(form);
       return;
     }
     if (!form.matches("[data-answer]")) return;
@@ -156,6 +161,15 @@
     }
     tell(notices);
     return sent;
+  }
+
+  // What is kept is the last answer, so it is sent before it is taken back: sent afterwards, it would come again.
+  async function undoKept(form) {
+    desk().setAttribute("aria-busy", "true");
+    const sent = await deliver();
+    const [verb, url] = sent?.refused ? ["GET", desk().dataset.url] : ["POST", form.action];
+    if (sent) await htmx.ajax(verb, url, { target: "#desk", swap: "outerHTML" });
+    desk()?.removeAttribute("aria-busy");
   }
 
   function post(url, body) {
