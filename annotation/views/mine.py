@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
+from allauth.account.models import EmailAddress
+from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth.decorators import login_required
 from django.core.serializers.json import DjangoJSONEncoder
 from django.forms import Form
@@ -25,6 +27,7 @@ from annotation.models import (
     Membership,
     Message,
     Offer,
+    Role,
     Teacher,
     User,
 )
@@ -164,6 +167,14 @@ def _write_data(user: User, teacher: Teacher | None) -> Iterator[str]:
 
 
 def _lists(user: User, teacher: Teacher | None) -> Iterator[tuple[str, Iterator[Any]]]:
+    addresses = EmailAddress.objects.filter(user=user).order_by("pk")
+    yield "addresses", addresses.values("email", "verified", "primary").iterator(CHUNK)
+    connected = SocialAccount.objects.filter(user=user).order_by("pk")
+    yield (
+        "connected_accounts",
+        connected.values("provider", "uid", "extra_data", "date_joined", "last_login").iterator(CHUNK),
+    )
+    yield "roles", Role.objects.filter(user=user).order_by("pk").values("campaign__name", "name").iterator(CHUNK)
     decided = Adjudication.objects.filter(reviewer=user).order_by("pk")
     yield (
         "decisions",

@@ -7,6 +7,8 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from allauth.account.models import EmailAddress
+from allauth.socialaccount.models import SocialAccount
 from django.core.cache import cache
 from django.test import Client
 from django.urls import reverse
@@ -22,6 +24,7 @@ from annotation.models import (
     Message,
     Offer,
     Response,
+    Role,
     Teacher,
     User,
 )
@@ -627,6 +630,10 @@ def test_ones_own_data_come_as_a_file_without_the_arms(desk: Client, campaign: C
     offer = desk.get(url("desk", campaign)).context["offer"]
     answer(desk, campaign, offer, "first:3", reason="because")
     Teacher.objects.update(external={"PROLIFIC_PID": "p-7"})
+    user = User.objects.get(username="bob")
+    EmailAddress.objects.create(user=user, email="bob@home.example.org", verified=True)
+    SocialAccount.objects.create(user=user, provider="university", uid="b-1", extra_data={"name": "Bob"})
+    Role.objects.create(campaign=campaign, user=user, name=Role.Name.REVIEWER)
     response = desk.get(reverse("account_data"))
     data = json.loads(b"".join(response.streaming_content))
     assert data["account"]["username"] == "bob"
@@ -635,6 +642,9 @@ def test_ones_own_data_come_as_a_file_without_the_arms(desk: Client, campaign: C
     assert data["teacher"]["external"] == {"PROLIFIC_PID": "p-7"}
     assert data["memberships"][0]["label_count"] == 1
     assert data["audit"] == []
+    assert data["addresses"] == [{"email": "bob@home.example.org", "verified": True, "primary": False}]
+    assert [(one["uid"], one["extra_data"]) for one in data["connected_accounts"]] == [("b-1", {"name": "Bob"})]
+    assert data["roles"] == [{"campaign__name": campaign.name, "name": "reviewer"}]
     assert "arm" not in data["labels"][0]
 
 
