@@ -44,9 +44,10 @@ def history(request: HtmxRequest, desk: Desk) -> HttpResponse:
 
 @desk_view("GET", "POST")
 def change(request: HtmxRequest, desk: Desk, label: int) -> HttpResponse:
-    """One earlier answer, with its comparison as it was shown; a change supersedes it."""
+    """One earlier answer, with its comparison as it was shown; a change supersedes it, and sent twice it is one."""
+    labels = own_labels(desk, *([Label.State.SUPERSEDED] if request.method == "POST" else []))
     stored = get_object_or_404(
-        own_labels(desk).select_related("offer", "comparison__conversation", "comparison__a", "comparison__b"), pk=label
+        labels.select_related("offer", "comparison__conversation", "comparison__a", "comparison__b"), pk=label
     )
     offer: Offer = stored.offer
     offer.comparison = stored.comparison
@@ -61,7 +62,7 @@ def change(request: HtmxRequest, desk: Desk, label: int) -> HttpResponse:
     refused = ""
     if request.method == "POST" and form.is_valid():
         try:
-            edit_label(label=stored, **form.answer_given, guidelines=desk.guidelines)
+            edit_label(label=stored, **form.answer_given, guidelines=desk.enrolment.read_version)
         except Refusal as refusal:
             refused = str(refusal)
         else:
@@ -97,8 +98,9 @@ def summary(request: HtmxRequest, desk: Desk) -> HttpResponse:
     return render(request, "annotation/desk_summary.html", context)
 
 
-def own_labels(desk: Desk) -> Any:
-    return Label.objects.filter(campaign=desk.campaign, teacher=desk.teacher, state=Label.State.CURRENT)
+def own_labels(desk: Desk, *also: Label.State) -> Any:
+    """The teacher's current labels here, and those of these states."""
+    return Label.objects.filter(campaign=desk.campaign, teacher=desk.teacher, state__in=[Label.State.CURRENT, *also])
 
 
 def session_of(desk: Desk) -> dict[str, Any] | None:

@@ -430,6 +430,26 @@ def test_an_earlier_answer_is_changed_by_a_new_one(desk: Client, campaign: Campa
     assert (current.choice, current.strength, current.supersedes) == ("second", 1, label)
 
 
+def test_a_change_sent_twice_is_one_change(desk: Client, campaign: Campaign) -> None:
+    offer = desk.get(url("desk", campaign)).context["offer"]
+    answer(desk, campaign, offer, "first")
+    where = url("desk_label", campaign, Label.objects.get().pk)
+    assert [desk.post(where, {"answer": "second"}).status_code for _click in range(2)] == [302, 302]
+    assert Label.objects.count() == 2
+    refused = desk.post(where, {"answer": "tie"})
+    assert (refused.status_code, bool(refused.context["refused"])) == (200, True)
+    assert Label.objects.get(state=Label.State.CURRENT).choice == "second"
+    assert desk.get(where).status_code == 404
+
+
+def test_a_change_is_given_under_the_guidelines_that_were_read(desk: Client, campaign: Campaign) -> None:
+    offer = desk.get(url("desk", campaign)).context["offer"]
+    answer(desk, campaign, offer, "first")
+    GuidelineVersion.objects.create(campaign=campaign, version=2, text="Prefer the **shorter** one.")
+    desk.post(url("desk_label", campaign, Label.objects.get().pk), {"answer": "second"})
+    assert Label.objects.get(state=Label.State.CURRENT).guidelines.version == 1
+
+
 def test_nobody_changes_the_answer_of_somebody_else(desk: Client, campaign: Campaign, dora: Teacher) -> None:
     offer = desk.get(url("desk", campaign)).context["offer"]
     answer(desk, campaign, offer)
