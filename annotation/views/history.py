@@ -76,6 +76,7 @@ def change(request: HtmxRequest, desk: Desk, label: int) -> HttpResponse:
         "form": form,
         "refused": refused,
         "offer": offer,
+        "hides_texts": is_covered(desk, stored.comparison.category),
     }
     context |= comparison_context(desk.campaign, stored.comparison, responses)
     context["given"] = stored.choice + (f":{stored.strength}" if stored.strength else "")
@@ -83,6 +84,13 @@ def change(request: HtmxRequest, desk: Desk, label: int) -> HttpResponse:
         response_id: place for place, tier in enumerate(stored.ranking or [], start=1) for response_id in tier
     }
     return render(request, "annotation/desk_label.html", context)
+
+
+def is_covered(desk: Desk, category: str) -> bool:
+    """Whether the responses are shown only when asked for: by the teacher's own wish, or behind a content warning."""
+    accepted = desk.user.preferences.get("accepted_warnings", [])
+    is_warned_of = category in desk.campaign.content_warnings and category not in accepted
+    return bool(desk.user.preferences.get("hides_texts")) or is_warned_of
 
 
 @desk_view("GET")

@@ -450,6 +450,26 @@ def test_a_change_is_given_under_the_guidelines_that_were_read(desk: Client, cam
     assert Label.objects.get(state=Label.State.CURRENT).guidelines.version == 1
 
 
+@pytest.mark.parametrize(
+    ("preferences", "warnings", "is_covered"),
+    [
+        ({}, {}, False),
+        ({"hides_texts": True}, {}, True),
+        ({}, {"coding": "Contains bad code."}, True),
+        ({"accepted_warnings": ["coding"]}, {"coding": "Contains bad code."}, False),
+    ],
+)
+def test_an_earlier_answer_stays_covered(
+    desk: Client, campaign: Campaign, preferences: dict[str, Any], warnings: dict[str, str], is_covered: bool
+) -> None:
+    offer = desk.get(url("desk", campaign)).context["offer"]
+    answer(desk, campaign, offer, "first")
+    Campaign.objects.update(content_warnings=warnings)
+    User.objects.filter(username="bob").update(preferences=preferences)
+    page = desk.get(url("desk_label", campaign, Label.objects.get().pk)).content.decode()
+    assert ("Show the text of A" in page) is is_covered
+
+
 def test_nobody_changes_the_answer_of_somebody_else(desk: Client, campaign: Campaign, dora: Teacher) -> None:
     offer = desk.get(url("desk", campaign)).context["offer"]
     answer(desk, campaign, offer)
@@ -534,6 +554,34 @@ def test_a_warning_stands_before_its_category(desk: Client, campaign: Campaign) 
     assert "reverse list" not in page.content.decode()
     shown = desk.get(url("desk", campaign), {"shown": page.context["offer"].code})
     assert "reverse list" in shown.content.decode()
+
+
+def test_what_was_shown_behind_its_warning_stays_in_view(desk: Client, campaign: Campaign) -> None:
+    Campaign.objects.update(content_warnings={"code": "There is code ahead."})
+    where = url("desk", campaign)
+    offer = desk.get(where).context["offer"]
+    assert desk.get(f"{where}?shown={offer.code}", **HTMX).context["state"] == "offer"
+    differences = desk.get(f"{where}?differences", **HTMX)
+    assert (differences.context["state"], "<mark>" in differences.content.decode()) == ("offer", True)
+    told = desk.post(url("desk_messages", campaign), {"text": "It is cut off.", "offer": offer.code}, **HTMX)
+    assert told.context["state"] == "offer"
+    assert answer(desk, campaign, offer, "third").context["state"] == "offer"
+    assert answer(desk, campaign, offer, reason="my reason").context["state"] == "warning"
+    undone = desk.post(url("desk_undo", campaign), **HTMX)
+    assert (undone.context["state"], undone.context["offer"]) == ("offer", offer)
+    assert "my reason" in undone.content.decode()
+
+
+def test_an_answer_taken_back_in_another_browser_needs_no_warning_again(
+    desk: Client, campaign: Campaign, bob: User
+) -> None:
+    Campaign.objects.update(content_warnings={"code": "There is code ahead."})
+    offer = desk.get(url("desk", campaign)).context["offer"]
+    answer(desk, campaign, offer, reason="my reason")
+    elsewhere = Client()
+    elsewhere.force_login(bob)
+    assert "my reason" in elsewhere.post(url("desk_undo", campaign), **HTMX).content.decode()
+    assert elsewhere.get(url("desk", campaign)).context["state"] == "offer"
 
 
 def test_a_category_can_be_shown_always(desk: Client, campaign: Campaign, bob: User) -> None:
