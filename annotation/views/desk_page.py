@@ -47,6 +47,8 @@ from annotation.views.pages import HtmxRequest
 
 MOST_DECLINED = 20
 """Offers of declined categories that one page view passes over."""
+MOST_SHOWN = 20
+"""Comparisons back whose warning the session knows to be answered."""
 
 
 @dataclass
@@ -175,7 +177,7 @@ def desk_context(
     if offer is None:
         transaction.on_commit(lambda: ask_for_replan(desk.campaign.pk))  # who has just come finds work within a second
         return context | {"state": "rest", "why": reason_to_rest(campaign=desk.campaign, teacher=desk.teacher)}
-    if warning := warning_for(request, desk, offer):
+    if warning := warning_for(request, desk, offer, is_known=taken_back is not None):
         return context | {"state": "warning", "offer": offer, "warning": warning}
     return context | offer_context(request, desk, offer, form=form, taken_back=taken_back)
 
@@ -198,12 +200,21 @@ def claim_next(desk: Desk) -> Offer | None:
     return None
 
 
-def warning_for(request: HtmxRequest, desk: Desk, offer: Offer) -> str:
-    """The warning to show before this comparison; empty where there is none or it was accepted."""
+def warning_for(request: HtmxRequest, desk: Desk, offer: Offer, *, is_known: bool = False) -> str:
+    """The warning to show before this comparison; empty where there is none or it was accepted.
+
+    The session remembers what was shown, so that differences, a message or an undo lead back to the comparison.
+    """
     category = offer.comparison.category
     warning = str(desk.campaign.content_warnings.get(category, ""))
     accepted = desk.user.preferences.get("accepted_warnings", [])
-    if request.GET.get("shown") == str(offer.code) or category in accepted:
+    if not warning or category in accepted:
+        return ""
+    code, shown = str(offer.code), request.session.get("desk_shown", [])
+    if code in shown:
+        return ""
+    if is_known or request.GET.get("shown") == code:
+        request.session["desk_shown"] = [*shown, code][-MOST_SHOWN:]
         return ""
     return warning
 
