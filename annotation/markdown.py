@@ -5,8 +5,10 @@ image, form or handler through, whatever the markdown, LaTeX or code said.
 """
 
 import hashlib
+import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
+from time import thread_time
 from typing import Any
 
 import nh3
@@ -24,13 +26,13 @@ from markdown_it.token import Token
 from mdit_py_plugins.amsmath import amsmath_block, amsmath_plugin
 from mdit_py_plugins.dollarmath import dollarmath_plugin
 from mdit_py_plugins.dollarmath.index import math_block_dollar
-from pygments import highlight
+from pygments import format as write_tokens
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import get_lexer_by_name
 from pygments.token import STANDARD_TYPES
 from pygments.util import ClassNotFound
 
-VERSION = 1
+VERSION = 2
 """Part of the cache's key: raise it when the same text renders differently."""
 KEEP_SECONDS = 24 * 3600
 LONGEST_MARKDOWN = 250_000
@@ -39,6 +41,19 @@ MOST_CELLS = 20_000
 """Of all tables of one text; a table beyond them is shown as it was written."""
 LONGEST_CODE = 40_000
 """Characters of one code block that are highlighted."""
+HIGHLIGHT_SECONDS = 0.5
+"""Of the processor for all code of one text. Lexers are quadratic in what they try first (words in Java, blank lines
+in C#), so that some thousand characters may take minutes; a block that would take longer is shown as it is."""
+LONG_RUN = re.compile(r"\s{200}|\S{2000}")
+"""Of which one token alone may take minutes."""
+LANGUAGES = {
+    *("Bash", "Bash Session", "C", "C#", "C++", "CSS", "Clojure", "Common Lisp", "Dart", "Diff", "Docker", "Elixir"),
+    *("Erlang", "Fortran", "Go", "GraphQL", "HTML", "Haskell", "INI", "JSON", "Java", "JavaScript", "Julia", "Kotlin"),
+    *("Lua", "Makefile", "Markdown", "Matlab", "OCaml", "Objective-C", "PHP", "Perl", "PowerShell", "Protocol Buffer"),
+    *("Python", "Python console session", "Ruby", "Rust", "S", "SCSS", "SQL", "Scala", "Scheme", "Swift", "TOML"),
+    *("TSX", "TeX", "TypeScript", "VB.net", "XML", "YAML", "JSX", "reStructuredText"),
+}
+"""By Pygments' names: those that were tried for what their lexers make of hostile texts."""
 LONGEST_FORMULA = 2_000
 HIGHEST_HEADING = 3
 """Headings of a text begin here, below the page's own h1 and h2."""
@@ -217,20 +232,35 @@ def _to_mathml(latex: str, *, display: bool) -> str:
         return source
 
 
-def _render_code(_self: RendererHTML, tokens: Sequence[Token], place: int, _options: Any, _env: Any) -> str:
+def _render_code(
+    _self: RendererHTML, tokens: Sequence[Token], place: int, _options: Any, env: MutableMapping[str, Any]
+) -> str:
     token = tokens[place]
     name = token.info.strip().split(maxsplit=1)[0].lower() if token.info.strip() else ""
-    return f'<pre dir="ltr"><code>{_highlight(token.content, language=name)}</code></pre>'
+    before = thread_time()
+    left = env.get("highlight_seconds", HIGHLIGHT_SECONDS)
+    parts = _read_code(token.content, language=name, until=before + left)
+    env["highlight_seconds"] = left - (thread_time() - before)
+    code = escapeHtml(token.content) if parts is None else str(write_tokens(parts, CODE))
+    return f'<pre dir="ltr"><code>{code}</code></pre>'
 
 
-def _highlight(code: str, *, language: str) -> str:
-    if not language or len(code) > LONGEST_CODE:
-        return escapeHtml(code)
+def _read_code(code: str, *, language: str, until: float) -> list[tuple[Any, str]] | None:
+    """The code's tokens, or None where it is not highlighted."""
+    if not language or len(code) > LONGEST_CODE or LONG_RUN.search(code):
+        return None
     try:
         lexer = get_lexer_by_name(language, stripnl=False)
     except ClassNotFound:
-        return escapeHtml(code)
-    return str(highlight(code, lexer, CODE))
+        return None
+    if lexer.name not in LANGUAGES:
+        return None
+    parts = []
+    for part in lexer.get_tokens(code):
+        if thread_time() > until:
+            return None
+        parts.append(part)
+    return parts
 
 
 def _open_table(self: RendererHTML, tokens: Sequence[Token], place: int, options: Any, env: Any) -> str:

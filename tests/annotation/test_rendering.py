@@ -3,13 +3,14 @@
 import re
 import sys
 import time
+from itertools import count
 from types import FrameType
 from typing import Any
 
 import pytest
 
 from annotation.differences import mark_differences, mark_words
-from annotation.markdown import LONGEST_MARKDOWN, MARKDOWN, MOST_CELLS, render_text
+from annotation.markdown import HIGHLIGHT_SECONDS, LONGEST_MARKDOWN, MARKDOWN, MOST_CELLS, render_text
 from annotation.models import Conversation, Response
 from annotation.rendering import count_shared, render_messages, render_sides
 
@@ -74,6 +75,36 @@ def test_code_is_highlighted_and_reads_left_to_right() -> None:
 
 def test_code_of_an_unknown_language_is_shown_as_it_is() -> None:
     assert "a &lt; b" in render_text("```klingon\na < b\n```")
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [
+        ("java", "\n" * 39_000),
+        ("cpp", "\n" * 39_000),
+        ("make", "a" * 39_000),
+        ("matlab", "x = 1;\n" + "\t\n" * 19_000),
+        ("console", "a:" * 19_000),
+        ("autohotkey", "a := 1\n" * 5_000),
+        ("python", "x = 1\n" * 10_000),
+    ],
+)
+def test_code_that_a_lexer_may_never_come_to_the_end_of_is_shown_as_it_is(
+    language: str, code: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pygments.lexer.Lexer.get_tokens", lambda *_asked: pytest.fail("was read"))
+    assert MARKDOWN.render(f"```{language}\n{code}\n```") == f'<pre dir="ltr"><code>{code}\n</code></pre>'
+
+
+def test_the_code_of_a_text_is_highlighted_until_the_time_for_it_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    ticks = count()
+    monkeypatch.setattr("annotation.markdown.thread_time", lambda: next(ticks) * HIGHLIGHT_SECONDS / 100)
+    short, long = "return 1;\n", "words in Java " * 2_000 + "\n"
+    html = MARKDOWN.render(f"```java\n{short}```\n```java\n{long}```\n```java\n{short}```")
+    first, second, third = re.findall(r"<code>(.*?)</code>", html, re.DOTALL)
+    assert '<span class="k">return</span>' in first
+    assert (second, third) == (long, short)
+    assert next(ticks) < 120  # each token asks once
 
 
 @pytest.mark.parametrize("source", ["$x^2$", r"\(x^2\)"])
