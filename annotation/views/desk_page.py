@@ -85,7 +85,7 @@ def desk_view(*methods: str) -> Callable[[DeskView], Callable[..., HttpResponse]
         @wraps(view)
         def answer(request: HtmxRequest, code: UUID, **arguments: Any) -> HttpResponse:
             if not isinstance(request.user, User):
-                return _send_to_sign_in(request, code)
+                return _send_to_sign_in(request, code, is_page="GET" in methods)
             desk = open_desk(request.user, code)
             if request.method not in methods:
                 return HttpResponseNotAllowed(methods)
@@ -98,9 +98,10 @@ def desk_view(*methods: str) -> Callable[[DeskView], Callable[..., HttpResponse]
     return wrap
 
 
-def _send_to_sign_in(request: HtmxRequest, code: UUID) -> HttpResponse:
-    """Back to the desk after signing in; what was typed waits in the browser."""
-    response = redirect_to_login(reverse("desk", args=[code]) if request.htmx else request.get_full_path())
+def _send_to_sign_in(request: HtmxRequest, code: UUID, *, is_page: bool) -> HttpResponse:
+    """Back to the desk after signing in, or to its page that was asked for; what was typed waits in the browser."""
+    wants_page = is_page and not request.htmx
+    response = redirect_to_login(request.get_full_path() if wants_page else reverse("desk", args=[code]))
     return HttpResponseClientRedirect(response["Location"]) if request.htmx else response
 
 

@@ -45,7 +45,7 @@ def page_of(find: Callable[..., object], *methods: str, key: str = "", is_own: b
         @wraps(view)
         def answer(request: HtmxRequest, **arguments: Any) -> HttpResponseBase:
             if not isinstance(request.user, User):
-                return redirect_to_login(request.get_full_path())
+                return lead_to_sign_in(request, request.get_full_path() if "GET" in methods else reverse("home"))
             found = find(request.user, arguments.pop(key)) if key else find(request.user)
             if request.method not in methods:
                 return HttpResponseNotAllowed(methods)
@@ -73,6 +73,14 @@ def find_owner(user: User) -> User:
     if not may_own(user):
         raise Http404
     return user
+
+
+def lead_to_sign_in(request: HtmxRequest, page: str) -> HttpResponseBase:
+    """To the sign-in, and from there to the page. A fragment leads the browser, or it would swap the sign-in in."""
+    if not request.htmx:
+        return redirect_to_login(page)
+    where = redirect_to_login(request.htmx.current_url_abs_path or reverse("home"))
+    return HttpResponseClientRedirect(where["Location"])
 
 
 def lead_to_second_factor(request: HttpRequest) -> HttpResponseBase:

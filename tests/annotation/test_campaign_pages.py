@@ -54,6 +54,22 @@ def test_it_is_paused_and_opened_again(admin: Client, campaign: Campaign, compar
     assert campaign.state == Campaign.State.OPEN
 
 
+def test_a_page_that_looks_by_itself_leads_to_the_sign_in(client: Client, campaign: Campaign) -> None:
+    """Swapped into the fragment, the sign-in would stand within the page."""
+    where = reverse("campaign", args=[campaign.code])
+    polled = client.get(where, HTTP_HX_REQUEST="true", HTTP_HX_CURRENT_URL=f"http://testserver{where}?from=mail")
+    assert polled["HX-Redirect"] == f"{reverse('account_login')}?next={where}%3Ffrom%3Dmail"
+    assert not polled.content
+    polled = client.get(where, HTTP_HX_REQUEST="true", HTTP_HX_CURRENT_URL="https://elsewhere.example/")
+    assert polled["HX-Redirect"] == f"{reverse('account_login')}?next={reverse('home')}"
+
+
+def test_a_verb_without_a_session_leads_by_the_sign_in_to_a_page(client: Client, campaign: Campaign) -> None:
+    for name, page in (("campaign_state", reverse("home")), ("campaign_settings", None)):
+        where = reverse(name, args=[campaign.code])
+        assert client.post(where)["Location"] == f"{reverse('account_login')}?next={page or where}"
+
+
 def settings_of(admin: Client, campaign: Campaign) -> dict[str, Any]:
     """What the form would send if nothing were changed."""
     form = admin.get(reverse("campaign_settings", args=[campaign.code])).context["form"]

@@ -169,6 +169,14 @@ def test_an_expired_session_leads_a_fragment_to_the_sign_in(client: Client, camp
     assert response["HX-Redirect"] == f"{reverse('account_login')}?next={url('desk', campaign)}"
 
 
+@pytest.mark.parametrize("name", VERBS)
+def test_a_plain_post_without_a_session_leads_by_the_sign_in_to_the_desk(
+    client: Client, campaign: Campaign, name: str
+) -> None:
+    """The verb's own address would be empty after the sign-in: it takes posts only."""
+    assert client.post(url(name, campaign))["Location"] == f"{reverse('account_login')}?next={url('desk', campaign)}"
+
+
 def test_nobody_answers_an_offer_of_somebody_else(
     desk: Client, campaign: Campaign, dora: Teacher, queued: list[Offer]
 ) -> None:
