@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from functools import wraps
+from hashlib import sha256
 from typing import Any
 from uuid import UUID
 
@@ -131,7 +132,7 @@ def show_desk(request: HtmxRequest, desk: Desk, **shown: Any) -> HttpResponse:
     """The fragment for htmx; else for a GET the page, for a POST the way back to it, so that a reload is safe."""
     if request.htmx:
         context = desk_context(request, desk, **shown) | {"is_fragment": True}
-        if "waiting" in request.GET and context["state"] == "rest":
+        if context["state"] == "rest" and request.GET.get("waiting") == context["waits_for"]:
             return HttpResponse(status=204)  # nothing new: htmx leaves the page, and the focus in it, as they are
         return render_pacing(request, desk, "annotation/_desk.html", context)
     if request.method == "POST":
@@ -171,16 +172,22 @@ def desk_context(
     if desk.must_read and desk.guidelines is not None:
         return context | {"state": "guidelines", "guidelines_html": render_text(desk.guidelines.text)}
     if desk.enrolment.stage == Enrolment.Stage.FAILED:
-        return context | {"state": "rest", "why": not_qualified()}
+        return context | rest_context(desk, not_qualified())
     offer = claim_next(desk)
     if offer is None and (member := unread_terms(campaign=desk.campaign, teacher=desk.teacher)):
         return context | {"state": "terms", "member": member, "pool": member.pool}
     if offer is None:
         transaction.on_commit(lambda: ask_for_replan(desk.campaign.pk))  # who has just come finds work within a second
-        return context | {"state": "rest", "why": reason_to_rest(campaign=desk.campaign, teacher=desk.teacher)}
+        return context | rest_context(desk, reason_to_rest(campaign=desk.campaign, teacher=desk.teacher))
     if warning := warning_for(request, desk, offer, is_known=taken_back is not None):
         return context | {"state": "warning", "offer": offer, "warning": warning}
     return context | offer_context(request, desk, offer, form=form, taken_back=taken_back)
+
+
+def rest_context(desk: Desk, why: str) -> dict[str, Any]:
+    """Why there is nothing, and a digest of it: a page that waits is left alone while it would say the same."""
+    digest = sha256(f"{desk.campaign.state} {why}".encode()).hexdigest()[:12]
+    return {"state": "rest", "why": why, "waits_for": digest}
 
 
 def not_qualified() -> str:

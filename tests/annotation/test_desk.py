@@ -1,6 +1,7 @@
 """The desk through its pages: what a teacher sees and sends, and what is stored."""
 
 import json
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -132,9 +133,28 @@ def test_waiting_leaves_the_page_alone_until_there_is_something(
     desk: Client, campaign: Campaign, queued: list[Offer]
 ) -> None:
     Offer.objects.filter(campaign=campaign).update(state=Offer.State.WITHDRAWN)
-    assert desk.get(url("desk", campaign) + "?waiting", **HTMX).status_code == 204
+    asks = polled_by(desk.get(url("desk", campaign)))
+    assert desk.get(asks, **HTMX).status_code == 204
     Offer.objects.filter(pk=queued[0].pk).update(state=Offer.State.QUEUED)
-    assert desk.get(url("desk", campaign) + "?waiting", **HTMX).status_code == 200
+    assert desk.get(asks, **HTMX).context["state"] == "offer"
+
+
+def polled_by(page: Any) -> str:
+    """What a page of rest asks for every ten seconds."""
+    found = re.search(r'hx-get="([^"]+)" hx-trigger="every 10s"', page.content.decode())
+    assert found
+    return found[1]
+
+
+def test_waiting_says_when_the_reason_is_another(desk: Client, campaign: Campaign, teacher: Teacher) -> None:
+    Offer.objects.filter(campaign=campaign).update(state=Offer.State.WITHDRAWN)
+    asks = polled_by(desk.get(url("desk", campaign)))
+    Teacher.objects.filter(pk=teacher.pk).update(away_until=timezone.now() + timedelta(days=1))
+    away = desk.get(asks, **HTMX)
+    assert "You are on time off" in away.content.decode()
+    assert desk.get(polled_by(away), **HTMX).status_code == 204
+    Campaign.objects.update(state=Campaign.State.CLOSED)
+    assert "This campaign is closed" in desk.get(asks, **HTMX).content.decode()
 
 
 def test_a_paused_campaign_offers_nothing_and_says_so(desk: Client, campaign: Campaign) -> None:
