@@ -130,12 +130,12 @@ class ShortcutsForm(forms.Form):
 
     def clean(self) -> dict[str, Any]:
         data = super().clean() or self.cleaned_data
-        owner: dict[str, str] = {}
+        taken: set[str] = set()
         for shortcut in SHORTCUTS:
             key = data.get(shortcut.name, "")
-            if key and key in owner:
+            if key and key.casefold() in taken:  # the page hears no difference between t and T
                 self.add_error(shortcut.name, _("This key is already taken by another shortcut."))
-            owner[key] = shortcut.name
+            taken.add(key.casefold())
             if key in ("Tab", "Enter", " ", "Escape"):
                 self.add_error(shortcut.name, _("Tab, Enter, Space and Escape belong to the browser."))
         return data

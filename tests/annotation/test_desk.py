@@ -674,6 +674,8 @@ def test_keys_are_chosen_and_may_not_clash(desk: Client, campaign: Campaign, bob
     keys = {shortcut.name: shortcut.key for shortcut in SHORTCUTS}
     clash = desk.post(url("desk_shortcuts", campaign), {**keys, "tie": "x"})
     assert "already taken" in clash.content.decode()
+    clash = desk.post(url("desk_shortcuts", campaign), {**keys, "skip": "T"})
+    assert clash.context["form"].errors.keys() == {"skip"}, "the page hears no difference between t and T"
     desk.post(url("desk_shortcuts", campaign), {**keys, "tie": "e", "skip": ""})
     bob.refresh_from_db()
     page = desk.get(url("desk", campaign)).content.decode()
