@@ -130,12 +130,14 @@ def finish_withdrawal(teacher_id: int) -> None:
     finish(teacher_id)
 
 
-@shared_task(name="annotation.ask_model", time_limit=1300, soft_time_limit=1290)
+@shared_task(name="annotation.ask_model", time_limit=310, soft_time_limit=300)
 def ask_model(teacher_id: int) -> None:
-    """Let a model teacher answer some of its offers."""
-    from annotation.services.model_teachers import ask_model_teacher
+    """Let a model teacher answer some of its offers. While as many as may are asked it waits: the beat asks again."""
+    from annotation.services.model_teachers import ask_model_teacher, place_to_ask
 
-    ask_model_teacher(teacher_id)
+    with place_to_ask() as is_free:
+        if is_free:
+            ask_model_teacher(teacher_id)
 
 
 @shared_task(name="annotation.deliver_webhook", time_limit=60, soft_time_limit=50)

@@ -143,7 +143,7 @@ def _processes(environment: Environment, host: str, port: int) -> list[Process]:
     return [
         *([process("redis", _redis_command(environment.data))] if embedded_redis else []),
         process("web", web),
-        worker("default", processes=2),  # an import of minutes leaves one for letters, webhooks and lapses
+        worker("default", processes=3),  # an import and a model teacher leave one for letters, webhooks and lapses
         worker("plan"),
         worker("gpu"),
         process("beat", beat, "redis"),

@@ -234,7 +234,8 @@ REPLAN_TASK = "activelearning.replan"
 """What a view sends after a label: a name, so that annotation imports nothing upward."""
 IMPORT_TASK = "annotation.run_import"
 IMPORTS_AT_ONCE = 1 if ENV.embedded else 2
-"""Fewer than a worker of the queue `default` has processes: what is owed by the clock needs one of them."""
+MODELS_AT_ONCE = 1 if ENV.embedded else 2
+"""Both together fewer than the processes of a worker of `default`: what is owed by the clock needs one of them."""
 
 CELERY_BROKER_URL = ENV.redis
 CELERY_TASK_IGNORE_RESULT = True

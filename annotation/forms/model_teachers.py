@@ -38,7 +38,7 @@ class ModelTeacherForm(forms.Form):
         initial=30,
         help_text=_("Each comparison is two: it is asked in both orders."),
     )
-    timeout_seconds = forms.FloatField(label=_("Seconds to wait for an answer"), min_value=1, max_value=600, initial=60)
+    timeout_seconds = forms.FloatField(label=_("Seconds to wait for an answer"), min_value=1, max_value=120, initial=60)
     pseudonym = forms.CharField(
         label=_("Pseudonym"), required=False, max_length=64, help_text=_("Empty: one is made up.")
     )

@@ -7,6 +7,8 @@ prefers a side rather than a response contradicts itself when the order is turne
 
 import json
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -15,8 +17,9 @@ from typing import Any
 
 import structlog
 from django.conf import settings
+from django.core.cache import cache
 from django.db import transaction
-from django.db.models import Q
+from django.db.models import F, Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
@@ -47,6 +50,8 @@ LONGEST_TEXT = 24_000
 CUT = " [cut here]"
 ONE_RUN = timedelta(seconds=8)
 """How long one task works before it makes room for others."""
+LONGEST_RUN = 310
+"""Seconds of one task: ONE_RUN and an offer, which is two requests of at most 120 seconds, with some room."""
 REST = timedelta(minutes=1)
 TURNED = {
     Label.Choice.FIRST: Label.Choice.SECOND,
@@ -78,9 +83,9 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         parts = split(self.base_url)
-        if not self.model or not 1 <= self.rate_per_minute <= 6000 or not 1 <= self.timeout_seconds <= 600:
+        if not self.model or not 1 <= self.rate_per_minute <= 6000 or not 1 <= self.timeout_seconds <= 120:
             raise ValueError(
-                _("A model teacher has a model, 1 to 6000 requests a minute, and 1 to 600 seconds to answer.")
+                _("A model teacher has a model, 1 to 6000 requests a minute, and 1 to 120 seconds to answer.")
             )
         if self.key_name:
             self._check_key(host_of(parts))
@@ -143,13 +148,28 @@ def _check_new(pool: Pool, endpoint: dict[str, Any], pseudonym: str) -> None:
 
 
 def model_teachers_to_ask() -> list[int]:
-    """Model teachers with offers in an open campaign whom nobody asks at the moment."""
+    """Model teachers with offers in an open campaign whom nobody asks at the moment; who waits longest, first."""
     now = timezone.now()
     free = Teacher.objects.filter(
         Q(busy_until__isnull=True) | Q(busy_until__lte=now), kind=Teacher.Kind.MODEL, withdrawn_at__isnull=True
     )
     waiting = free.filter(offers__state__in=Offer.LIVE, offers__campaign__state=Campaign.State.OPEN)
-    return list(waiting.distinct().values_list("pk", flat=True))
+    return list(waiting.distinct().order_by(F("busy_until").asc(nulls_first=True), "pk").values_list("pk", flat=True))
+
+
+@contextmanager
+def place_to_ask() -> Iterator[bool]:
+    """Whether one of the MODELS_AT_ONCE places was free; it is this one's until the block ends, or its worker is lost.
+
+    A teacher's `busy_until` cannot tell: it is ahead of the clock also while the teacher rests.
+    """
+    places = [f"model-teacher-{number}" for number in range(settings.MODELS_AT_ONCE)]
+    taken = next((place for place in places if cache.add(place, 1, timeout=LONGEST_RUN)), None)
+    try:
+        yield taken is not None
+    finally:
+        if taken is not None:
+            cache.delete(taken)
 
 
 def ask_model_teacher(teacher_id: int) -> int:

@@ -171,6 +171,19 @@ def test_one_worker_at_a_time(robot: Teacher, model: Model, asked: Offer) -> Non
     assert model.requests == []
 
 
+def test_who_waits_longest_is_asked_first(
+    alice: User, pool: Pool, campaign: Campaign, robot: Teacher, model: Model, comparisons: list[Comparison]
+) -> None:
+    endpoint = {**robot.endpoint, "model": "judge-2"}
+    other = add_model_teacher(pool=pool, user=alice, endpoint=endpoint, cost_per_label=Decimal("0.001")).teacher
+    queue_offers(campaign=campaign, drafts=[draft_for(comparisons[0], teacher) for teacher in (robot, other)])
+    now = timezone.now()
+    Teacher.objects.filter(pk=robot.pk).update(busy_until=now - timezone.timedelta(seconds=1))
+    assert model_teachers_to_ask() == [other.pk, robot.pk]
+    Teacher.objects.filter(pk=other.pk).update(busy_until=now - timezone.timedelta(seconds=0.5))
+    assert model_teachers_to_ask() == [robot.pk, other.pk]
+
+
 def test_it_keeps_to_its_rate(campaign: Campaign, robot: Teacher, model: Model, comparisons: list[Comparison]) -> None:
     robot.endpoint["rate_per_minute"] = 240  # an offer is two requests: half a second each
     robot.save()
@@ -183,7 +196,11 @@ def test_it_keeps_to_its_rate(campaign: Campaign, robot: Teacher, model: Model, 
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"base_url": "ftp://x/"}, {"key_name": "SECRET_KEY"}, {"rate_per_minute": 0}, {"model": ""}, {"more": 1}]
+    "wrong",
+    [
+        *({"base_url": "ftp://x/"}, {"key_name": "SECRET_KEY"}, {"rate_per_minute": 0}, {"model": ""}, {"more": 1}),
+        {"timeout_seconds": 121},
+    ],
 )
 def test_it_refuses_an_endpoint_that_cannot_be_used(
     alice: User, pool: Pool, model: Model, wrong: dict[str, Any]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from celery.exceptions import SoftTimeLimitExceeded
 from django.core.cache import cache
 from django.core.files.base import ContentFile
 from django.utils import timezone
@@ -17,7 +18,7 @@ from annotation.models import Campaign, ImportJob, Notice, Offer, Teacher
 from annotation.services.notices import post_notice
 from annotation.services.offers import claim_offer
 from annotation.services.webhooks import add_webhook
-from annotation.tasks import ask_for_replan, reconcile, run_import
+from annotation.tasks import ask_for_replan, ask_model, reconcile, run_import
 from config import embedded
 from config.env import read_environment
 
@@ -93,11 +94,30 @@ def test_imports_leave_a_process_for_the_rest(campaign: Campaign, settings: Any)
     assert other.state == ImportJob.State.DONE
 
 
-def test_a_worker_has_more_processes_than_imports_take(settings: Any, tmp_path: Path) -> None:
+def test_model_teachers_leave_a_process_for_the_rest(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.MODELS_AT_ONCE = 1
+    asked: list[int] = []
+
+    def ask(teacher_id: int) -> None:
+        asked.append(teacher_id)
+        ask_model(9)  # what another process is sent meanwhile
+        if teacher_id == 2:
+            raise SoftTimeLimitExceeded
+
+    monkeypatch.setattr("annotation.services.model_teachers.ask_model_teacher", ask)
+    ask_model(1)
+    assert asked == [1]
+    with pytest.raises(SoftTimeLimitExceeded):
+        ask_model(2)
+    ask_model(3)
+    assert asked == [1, 2, 3]
+
+
+def test_a_worker_has_more_processes_than_imports_and_model_teachers_take(settings: Any, tmp_path: Path) -> None:
     compose = (Path(__file__).resolve().parents[2] / "config" / "compose.yaml").read_text()
     on_a_server = re.search(r'"default@%h", "-c", "(\d+)"', compose)
     assert on_a_server is not None
-    assert int(on_a_server[1]) > settings.IMPORTS_AT_ONCE
+    assert int(on_a_server[1]) > settings.IMPORTS_AT_ONCE + settings.MODELS_AT_ONCE
     environment = dataclasses.replace(read_environment(), data=tmp_path)
     (worker,) = [one for one in embedded._processes(environment, "127.0.0.1", 1) if one.name == "worker-default"]
-    assert int(worker.command[worker.command.index("-c") + 1]) == 2
+    assert int(worker.command[worker.command.index("-c") + 1]) == 3
