@@ -34,6 +34,8 @@ CATEGORY_CHARACTERS = 64
 JUDGE_CHARACTERS = 128
 NAME_CHARACTERS = 200
 """Longest origin, source or external id, in characters."""
+LARGEST_SCORE = 1e100
+"""The difference of two scores is finite too, and can be stored."""
 MESSAGES = 100
 """Most messages of a prompt or of a response."""
 RESPONSES = 32
@@ -63,6 +65,20 @@ def checked_name(value: object, *, what: str, limit: int = NAME_CHARACTERS) -> s
         raise Refused(f"{what} has {len(name):,} characters, more than {limit}: shorten it")
     check_characters(name, what=what)
     return name
+
+
+def checked_score(value: object, *, what: str) -> float | None:
+    """value as a number that can be compared and stored; None was not judged; raises Refused."""
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Refused(f"{what} holds {kind_of(value)}, and must hold numbers (null where nobody judged)")
+    if not -LARGEST_SCORE <= value <= LARGEST_SCORE:  # nor is NaN
+        raise Refused(
+            f"{what} holds NaN or a number beyond {LARGEST_SCORE:.0e}, and must hold numbers that can be compared "
+            "(null where nobody judged)"
+        )
+    return value
 
 
 def checked_category(value: object) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from annotation.formats.limits import checked_name, kind_of, read_language
+from annotation.formats.limits import checked_name, checked_score, kind_of, read_language
 from annotation.formats.messages import checked_responses, parse_message
 from annotation.formats.types import (
     BadRow,
@@ -91,9 +91,5 @@ def name_of(node: Node) -> str:
 
 
 def score_of(node: Node) -> float | None:
-    rank = node.get("rank")
-    if rank is None:
-        return None
-    if isinstance(rank, bool) or not isinstance(rank, int | float):
-        raise Refused(f"the rank of {name_of(node)} is {kind_of(rank)}, and must be a number")
-    return -rank
+    rank = checked_score(node.get("rank"), what=f"the rank of {name_of(node)}")
+    return None if rank is None else -rank

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from annotation.formats.limits import checked_category, checked_judge, checked_name, kind_of, read_language
+from annotation.formats.limits import (
+    checked_category,
+    checked_judge,
+    checked_name,
+    checked_score,
+    kind_of,
+    read_language,
+)
 from annotation.formats.messages import checked_responses, parse_prompt, parse_reply, with_system
 from annotation.formats.types import ParsedConversation, ParsedResponse, Refused, Row, judgements_from_scores
 
@@ -65,12 +72,7 @@ def parse_scores(fields: dict[str, Any], *, count: int) -> list[float | None]:
 
 def parse_numbers(value: Any, *, count: int, what: str) -> list[float | None]:
     check_one_each(value, count=count, what=what)
-    for number in value:
-        if number is not None and (isinstance(number, bool) or not isinstance(number, int | float)):
-            raise Refused(f"{what} holds {kind_of(number)}, and must hold numbers (null where nobody judged)")
-        if number is not None and number != number:
-            raise Refused(f"{what} holds NaN, and must hold numbers (null where nobody judged)")
-    return list(value)
+    return [checked_score(number, what=what) for number in value]
 
 
 def check_one_each(value: Any, *, count: int, what: str) -> None:

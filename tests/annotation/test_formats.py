@@ -264,6 +264,9 @@ def test_responses_may_be_dialogues_with_origins() -> None:
         ({"origins": ["x"]}, "one entry for each of the 2"),
         ({"ranks": [0, "1"]}, "must hold numbers"),
         ({"quality": [0, float("nan")]}, "NaN"),
+        ({"quality": [0, float("inf")]}, "can be compared"),
+        ({"quality": [0, int("9" * 310)]}, "can be compared"),
+        ({"ranks": [-float("inf"), 0]}, "can be compared"),
         ({"prompt": None}, "the prompt is missing"),
         ({"prompt": []}, "empty list"),
         ({"category": "c" * 65}, "more than 64"),
@@ -394,6 +397,14 @@ def test_a_bad_reply_leaves_the_rest_of_its_tree_in_place() -> None:
     deeper = reply("And?", reply(" ", rank=0), reply("d", rank=1), role="prompter")
     found = parse(tree(reply("a", deeper, rank=0), reply("b", rank=1)))
     assert [type(item) for item in found] == [ParsedConversation, BadRow, BadRow]
+
+
+@pytest.mark.parametrize("rank", [float("nan"), float("inf"), int("9" * 310), True, "first"])
+def test_a_rank_that_is_no_number_is_refused(rank: Any) -> None:
+    bad, good = parse(tree(reply("a", rank=rank), reply("b", rank=1)), tree(reply("a", rank=0), reply("b", rank=1)))
+    assert isinstance(bad, BadRow)
+    assert "the rank of message" in bad.reason
+    assert isinstance(good, ParsedConversation)
 
 
 def test_deleted_replies_are_not_shown() -> None:
