@@ -13,6 +13,9 @@ from annotation.formats.types import BadRow, Parsed, Refused, Row, UnreadableSou
 ROWS_LOOKED_AT = 100
 """How many rows may be unknown before the source as a whole is refused."""
 
+NAME_SHOWN = 40
+"""Characters of a field's name that a reason repeats."""
+
 
 @dataclass(frozen=True, slots=True)
 class Format:
@@ -87,5 +90,6 @@ def unknown_format(seen: list[Row | BadRow]) -> str:
     if first is None:
         bad = next(row for row in seen if isinstance(row, BadRow))
         return f"No row could be read. Line {bad.line}: {bad.reason}. What can be read: {known}."
-    keys = ", ".join(sorted(first.fields)[:12]) or "no fields at all"
+    # A name may hold what no database stores (NUL, halves of surrogate pairs), or be a megabyte long.
+    keys = ", ".join(repr(name[:NAME_SHOWN]) for name in sorted(first.fields)[:12]) or "no fields at all"
     return f"The rows are in no known format; the first has {keys}. What can be read: {known}."

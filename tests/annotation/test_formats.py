@@ -446,6 +446,14 @@ def test_an_unknown_format_says_what_can_be_read(rows: list[Row | BadRow]) -> No
         parse_rows(rows)
 
 
+def test_an_unknown_formats_fields_are_named_in_what_a_database_can_store() -> None:
+    with pytest.raises(UnreadableSource) as told:
+        parse_rows([Row(1, {"a\0b": 1, "c\ud800": 2, "long" * 1000: 3})])
+    assert "\0" not in str(told.value)
+    assert r"'a\x00b', 'c\ud800', 'longlong" in str(told.value)
+    assert len(str(told.value).encode()) < 2000
+
+
 def test_a_digest_does_not_depend_on_the_order_of_responses() -> None:
     one = parse_one({"prompt": "Hi", "responses": ["a", "b"], "quality": [0, 1]})
     other = parse_one({"prompt": "Hi", "chosen": "b", "rejected": "a", "judge": "Ann", "id": "x"})

@@ -135,7 +135,7 @@ def test_of_many_bad_rows_a_thousand_are_kept_and_all_are_counted(
 def test_a_file_in_no_known_format_fails_with_a_reason(bring: Import) -> None:
     job = bring({"question": "a", "answer": "b"})
     assert job.state == ImportJob.State.FAILED
-    assert "answer, question" in job.reason
+    assert "'answer', 'question'" in job.reason
 
 
 def test_what_stood_before_the_damage_goes_in(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
