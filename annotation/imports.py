@@ -56,8 +56,16 @@ def start_source_import(*, campaign: Campaign, source: str, user: User | None = 
     """An import from a path on the server or a hub id. For commands only: what a page passed here would be fetched by
     the server. It is the caller's from the start, so that no beat takes it first."""
     return ImportJob.objects.create(
-        campaign=campaign, name=source[-255:], source=source, created_by=user, state=ImportJob.State.RUNNING
+        campaign=campaign, name=source[-255:], source=located(source), created_by=user, state=ImportJob.State.RUNNING
     )
+
+
+def located(source: str) -> str:
+    """A path as it is found from any folder, for the worker that carries on; a hub id as it is."""
+    if Path(source).is_file():
+        return str(Path(source).resolve())
+    name, mark, query = source.partition("?")
+    return f"{Path(name).resolve()}{mark}{query}" if Path(name).is_dir() else source
 
 
 def hub_source(name: str, *, config: str | None = None, split: str | None = None, revision: str | None = None) -> str:

@@ -442,6 +442,37 @@ def test_the_command_fails_with_the_jobs_reason(campaign: Campaign, tmp_path: Pa
         call_command("import_conversations", campaign.name, str(empty))
 
 
+@pytest.mark.parametrize("typed", ["rows.jsonl", "."])
+def test_what_the_command_was_given_is_found_from_any_folder(
+    campaign: Campaign,
+    file: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+    typed: str,
+) -> None:
+    file.write_text("\n".join(json.dumps(pair(number)) for number in range(3)))
+    monkeypatch.chdir(file.parent)
+    source = typed if typed != "." else hub_source(typed, split="train")
+    job = start_source_import(campaign=campaign, source=source)
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+    assert run_import(job.pk).state == ImportJob.State.DONE
+    assert job.name == source
+    assert Conversation.objects.filter(campaign=campaign).count() == 3
+
+
+def test_a_command_that_is_stopped_by_hand_leaves_nothing_to_carry_on(
+    campaign: Campaign, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_args: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("annotation.imports.import_chunk", interrupt)
+    with pytest.raises(CommandError, match="by hand"):
+        call_command("import_conversations", campaign.name, str(file))
+    ImportJob.objects.update(heartbeat=timezone.now() - timedelta(hours=1))
+    assert imports_to_run() == []
+
+
 def test_a_hub_source_says_its_split() -> None:
     assert hub_source("org/name") == "org/name"
     assert hub_source("org/name", split="test", config="a b") == "org/name?config=a+b&split=test"

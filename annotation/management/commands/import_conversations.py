@@ -9,12 +9,13 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 from tqdm import tqdm
 
-from annotation.imports import SAMPLE, hub_source, run_import, start_source_import
+from annotation.imports import SAMPLE, finish, hub_source, run_import, start_source_import
 from annotation.management.campaigns import find_campaign
 from annotation.models import Campaign, ImportJob, User
 from annotation.services.campaigns import create_campaign
 
 PROBLEMS_SHOWN = 20
+STOPPED = "Stopped by hand. What went in stays; import it again for the rest."
 
 
 class Command(BaseCommand):
@@ -66,7 +67,11 @@ def follow(job: ImportJob) -> ImportJob:
             bar.total = total
             bar.update(done - bar.n)
 
-        return run_import(job.pk, on_progress=show)
+        try:
+            return run_import(job.pk, on_progress=show)
+        except KeyboardInterrupt:  # else the beat would give it to a worker
+            finish(job, state=ImportJob.State.FAILED, reason=STOPPED)
+            return job
 
 
 def make_campaign(name: str) -> Campaign:
