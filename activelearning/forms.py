@@ -5,7 +5,7 @@ from typing import Any
 from django import forms
 from django.utils.translation import gettext_lazy as _
 
-from activelearning.progress import MEASURES, THRESHOLDS, Axis, Question
+from activelearning.outlook import MEASURES, THRESHOLDS, Axis, Question
 
 NAMES = {
     "error": _("largest standard error"),

@@ -7,16 +7,11 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from activelearning.algorithms.forecast import Measure
+from activelearning.curves import running_accuracy
+from activelearning.outlook import Axis, Question, measured, read_outlook
 from activelearning.plots import Line, draw_intervals, draw_lines, draw_reliability
 from activelearning.portraits import Portrait
-from activelearning.progress import (
-    Axis,
-    Question,
-    course_of,
-    measured,
-    read_outlook,
-    running_accuracy,
-)
+from activelearning.progress import course_of
 from annotation.models import Campaign
 
 

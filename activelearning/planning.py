@@ -15,7 +15,6 @@ from activelearning.algorithms.information import (
     gram_matrix,
     information_gain,
     label_weight,
-    planned_information,
     uncertainties,
 )
 from activelearning.algorithms.selection import select
@@ -27,11 +26,6 @@ DUELING = frozenset({"delta_ucb", "infomax", "double_thompson", "drts"})
 CHOOSY = 0.2
 """Where labels are rationed: a pair pays from this share of what the best present teacher's answer to it would tell
 for the same money."""
-WORTH = 0.5
-"""A queued offer pays while it gains, per cost, this share of what its teacher's best open comparison would."""
-RUNNERS_UP = 3
-SAMPLE = 20_000
-"""Rows looked at for runners-up and for what still pays; in a larger pool a sample drawn by the plan's seed."""
 
 
 @dataclass(frozen=True)
@@ -302,87 +296,3 @@ def _present(rows: Ints) -> Ints:
 
 def _pairs(pairs: list[tuple[int, int]]) -> Ints:
     return np.array(pairs, dtype=np.int64).reshape(-1, 2)
-
-
-# Beside the choice ----------------------------------------------------------------------------------------------------
-
-
-def count_in(information: Floats, *, design: Floats, theta: Floats, rationality: Floats) -> Floats:
-    """H_planned: H_earned with live offers counted at the weights they have under this estimate."""
-    return planned_information(information, design=design, weight=label_weight(design @ theta, rationality))
-
-
-def sample_rows(open_rows: Ints, *, seed: int) -> Ints:
-    """All of a small pool; of a large one as many as are looked at, drawn by the seed, ascending."""
-    if len(open_rows) <= SAMPLE:
-        return open_rows
-    return np.sort(np.random.default_rng(seed).choice(open_rows, SAMPLE, replace=False))
-
-
-def still_pays(
-    inputs: Inputs, pool: PoolRows, *, rows: Ints, teachers: Ints, rationality: Floats, open_rows: Ints
-) -> Bools:
-    """(f,) which queued offers still gain, per cost, half of what their teacher's best open comparison would.
-
-    inputs           `judged` holds the pairs closed to the teachers of these offers: what may not be asked of a teacher
-                     could not be offered instead
-    rows, teachers   (f,)    row of the pool and index of the teacher, of each queued offer
-    rationality      (k, c)  by kind, the estimate, not a draw: an offer is not withdrawn by chance
-    open_rows        rows with room
-    H holds the offers themselves, so theirs is taken out first: q / (1 - w q) is what it would be without them.
-    """
-    if not len(rows):
-        return np.zeros(0, dtype=bool)
-    looked = sample_rows(open_rows, seed=inputs.seed)
-    q = uncertainties(pool.design[looked], inputs.information)
-    gap = np.abs(pool.design[looked].astype(np.float64) @ inputs.theta)
-    own_q = uncertainties(pool.design[rows], inputs.information)
-    own_gap = np.abs(pool.design[rows].astype(np.float64) @ inputs.theta)
-    own_rho = rationality[teachers, pool.kind[rows]]
-    own_weight = label_weight(own_gap, own_rho)
-    without = own_q / np.maximum(1.0 - own_weight * own_q, 1e-12)
-    gain = information_gain(own_weight, without)
-    best = np.zeros(len(inputs.teacher))
-    judged = inputs.judged[np.argsort(inputs.judged[:, 1], kind="stable")]
-    closed, ends = pool.rows_of(judged[:, 0]), np.searchsorted(judged[:, 1], np.arange(len(best) + 1))
-    for teacher in np.unique(teachers).tolist():
-        able = inputs.may_judge[teacher, pool.kind[looked]]
-        able &= ~np.isin(looked, closed[ends[teacher] : ends[teacher + 1]])
-        weight = label_weight(gap[able], rationality[teacher, pool.kind[looked[able]]])
-        best[teacher] = float(information_gain(weight, q[able]).max(initial=0.0))
-    return np.asarray((gain >= WORTH * best[teachers]) & (own_rho > 0))
-
-
-def runners_up(
-    inputs: Inputs, pool: PoolRows, chosen: list[Chosen], *, open_rows: Ints
-) -> list[tuple[list[tuple[int, float]], list[tuple[int, float]]]]:
-    """For each choice the next best teachers (index, gain) and comparisons (row, gain), before this plan's picks."""
-    if not inputs.has_estimate or not chosen:
-        return [([], []) for _ in chosen]
-    pool = pool.until(inputs.last_comparison, inputs.last_response)
-    looked = sample_rows(open_rows, seed=inputs.seed)
-    q = uncertainties(pool.design[looked], inputs.information)
-    gap = np.abs(pool.design[looked].astype(np.float64) @ inputs.theta)
-    best: dict[int, list[tuple[int, float]]] = {}
-    found = []
-    for entry in chosen:
-        if entry.pick is None:
-            found.append((list[tuple[int, float]](), list[tuple[int, float]]()))
-            continue
-        if entry.teacher not in best:
-            category = pool.kind[looked]
-            weight = label_weight(gap, np.maximum(inputs.rationality[entry.teacher, category], 0.0))
-            gain = np.where(inputs.may_judge[entry.teacher, category], information_gain(weight, q), 0.0)
-            top = np.argsort(-gain, kind="stable")[: RUNNERS_UP + inputs.overlap_limit]
-            best[entry.teacher] = [(int(looked[place]), float(gain[place])) for place in top]
-        category = pool.kind[entry.row]
-        weight = label_weight(entry.pick.gap, np.maximum(inputs.rationality[:, category], 0.0))
-        gains = np.where(inputs.may_judge[:, category], information_gain(weight, entry.pick.uncertainty), 0.0)
-        others = [int(place) for place in np.argsort(-gains, kind="stable") if place != entry.teacher]
-        found.append(
-            (
-                [(place, float(gains[place])) for place in others[:RUNNERS_UP]],
-                [pair for pair in best[entry.teacher] if pair[0] != entry.row][:RUNNERS_UP],
-            )
-        )
-    return found

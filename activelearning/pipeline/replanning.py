@@ -15,9 +15,10 @@ from activelearning.models import OfferReason, Plan
 from activelearning.pipeline.measuring import measure
 from activelearning.pipeline.scene import Scene, gather, look, members_now, open_rows
 from activelearning.pipeline.withdrawing import withdraw
-from activelearning.planning import Chosen, Inputs, choose, runners_up
+from activelearning.planning import Chosen, Inputs, choose
 from activelearning.services import ask_to_plan, claim_lease, release_lease, renew_lease
 from activelearning.storage import Arrays, to_file
+from activelearning.weighing import runners_up
 from annotation.models import Campaign, Offer
 from annotation.services.queueing import OfferDraft, queue_offers
 from annotation.services.refusals import CampaignNotOpen

@@ -27,7 +27,8 @@ from activelearning.models import Plan, Projection
 from activelearning.pipeline.embedding import current_projection
 from activelearning.pipeline.estimating import bring_up_to_date
 from activelearning.pipeline.known import Known
-from activelearning.planning import Inputs, count_in
+from activelearning.planning import Inputs
+from activelearning.weighing import count_in
 from annotation.models import Campaign, Offer
 
 REDRAWN_WITHIN = timedelta(hours=1)

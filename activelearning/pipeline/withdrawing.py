@@ -7,7 +7,7 @@ from activelearning.arrays import (
     load_removable,
 )
 from activelearning.pipeline.scene import Scene, gather, open_rows, stated_of
-from activelearning.planning import still_pays
+from activelearning.weighing import still_pays
 from annotation.models import Offer
 from annotation.services.offers import withdraw_offers
 

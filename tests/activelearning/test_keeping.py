@@ -50,7 +50,7 @@ def test_the_control_arm_is_judged_once_for_every_question_and_picture(
     plant_estimates(campaign, [10, 20], [1.0, 2.0], [0.5, 0.4])
     plant_scores(campaign, [(0.9, 1.0), (0.8, 0.0), (0.3, 0.0)] * 10, hire(pool, 1)[0])
     monkeypatch.setattr(progress, "COURSE_SECONDS", 600, raising=False)
-    calls = [count_calls(monkeypatch, progress, name) for name in ("calibrate", "read_scores", "read_curve")]
+    calls = [count_calls(monkeypatch, progress, name) for name in ("read_calibration", "read_scores", "read_curve")]
     client = sign_in(alice)
     for measure in ("error", "information", "accuracy"):
         page = client.get(reverse("progress", args=[campaign.code]), {"measure": measure})

@@ -7,20 +7,13 @@ import numpy as np
 import pytest
 from django.db.models import F
 
+from activelearning.algorithms.forecast import Measure
 from activelearning.algorithms.types import Singles
+from activelearning.curves import read_curve, read_scores
 from activelearning.models import Estimate, OfferReason, Projection
+from activelearning.outlook import Question, read_outlook
 from activelearning.pipeline import embed, embedding, measuring, refit, replan
-from activelearning.progress import (
-    Measure,
-    Question,
-    read_course,
-    read_curve,
-    read_features,
-    read_outlook,
-    read_scores,
-    read_summary,
-    read_work,
-)
+from activelearning.progress import read_course, read_features, read_summary, read_work
 from annotation.models import Campaign, Comparison, Label, Pool, Teacher
 from tests.activelearning.conftest import hire
 from tests.activelearning.test_statistics import give, plant_scores

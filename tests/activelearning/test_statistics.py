@@ -12,28 +12,24 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from activelearning.algorithms.figures import proportion
+from activelearning.algorithms.forecast import Measure
 from activelearning.algorithms.pessimism import ConfidenceSet, certify, choose, confidence_radius, reference_feature
 from activelearning.arrays import load_pool
-from activelearning.models import ControlScore, Estimate, Projection
-from activelearning.pipeline import embed, known, refit, replan
-from activelearning.plots import Line, draw_lines
-from activelearning.portraits import OUTCOME, inverted_among, read_agreement, read_portraits
-from activelearning.progress import (
+from activelearning.curves import (
     POINTS,
-    Axis,
-    Measure,
-    Question,
     Scores,
     read_calibration,
-    read_course,
     read_curve,
-    read_outlook,
     read_scores,
-    read_summary,
-    read_work,
     recent_gain,
     running_accuracy,
 )
+from activelearning.models import ControlScore, Estimate, Projection
+from activelearning.outlook import Axis, Question, read_outlook
+from activelearning.pipeline import embed, known, refit, replan
+from activelearning.plots import Line, draw_lines
+from activelearning.portraits import OUTCOME, inverted_among, read_agreement, read_portraits
+from activelearning.progress import read_course, read_summary, read_work
 from annotation.models import Campaign, Comparison, Conversation, Label, Offer, Pool, Response, Teacher
 from tests.activelearning.conftest import hire
 from tests.conftest import add_conversations

@@ -13,9 +13,9 @@ from django.utils import timezone
 
 from activelearning import arrays, tasks
 from activelearning.algorithms.types import Floats, Singles
+from activelearning.curves import read_calibration, read_scores
 from activelearning.models import ControlScore, Estimate, OfferReason, Plan, Projection
 from activelearning.pipeline import embed, embedding, known, replan, replay
-from activelearning.progress import read_calibration, read_scores
 from activelearning.storage import read_arrays
 from annotation.models import (
     Campaign,
