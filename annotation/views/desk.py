@@ -4,9 +4,12 @@ from uuid import UUID
 
 from django.db import transaction
 from django.db.models import BigIntegerField, UUIDField
+from django.forms import Form
 from django.http import Http404, HttpResponse
 from django.shortcuts import redirect, render
+from django.utils.html import format_html_join
 from django.utils.translation import gettext as _
+from django_htmx.http import reswap, retarget
 
 from annotation.forms.desk import AnswerForm, MessageForm, OfferForm, SkipForm
 from annotation.markdown import render_text
@@ -114,12 +117,20 @@ def tell(request: HtmxRequest, desk: Desk) -> HttpResponse:
         desk.said = _("Your message is with the admins.")
         desk.notices.append(("ok", desk.said))
         return show_desk(request, desk)
+    if request.method == "POST" and request.htmx:
+        return reswap(retarget(notices_of(form), "#message-notice"), "innerHTML")  # what was typed stays where it is
     messages = Message.objects.filter(campaign=desk.campaign, teacher=desk.teacher)[:50]
     return render(
         request,
         "annotation/desk_messages.html",
         {"desk": desk, "campaign": desk.campaign, "form": form, "sent": messages},
     )
+
+
+def notices_of(form: Form) -> HttpResponse:
+    """Why a form is not taken, for the place beside it."""
+    sentences = (str(error) for errors in form.errors.values() for error in errors)
+    return HttpResponse(format_html_join("", '<p class="notice notice-warn">{}</p>', ((one,) for one in sentences)))
 
 
 def posted_offer(request: HtmxRequest, desk: Desk) -> Offer:

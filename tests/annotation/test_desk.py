@@ -649,6 +649,13 @@ def test_a_message_reaches_the_admins_with_its_comparison(desk: Client, campaign
     assert "Thank you." in desk.get(url("desk_messages", campaign)).content.decode()
 
 
+def test_an_empty_message_is_explained_beside_it(desk: Client, campaign: Campaign) -> None:
+    told = desk.post(url("desk_messages", campaign), {"text": "  "}, **HTMX)
+    assert (told["HX-Retarget"], told["HX-Reswap"]) == ("#message-notice", "innerHTML")
+    assert told.content.decode() == '<p class="notice notice-warn">This field is required.</p>'
+    assert not Message.objects.exists()
+
+
 def test_a_message_is_as_long_as_the_service_takes_it(desk: Client, campaign: Campaign) -> None:
     page = desk.get(url("desk", campaign)).content.decode()
     assert f'name="text" rows="3" maxlength="{LONGEST_MESSAGE}"' in page

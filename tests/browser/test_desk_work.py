@@ -252,6 +252,26 @@ def test_waiting_turns_into_work_by_itself(
     expect(page.locator("#prompt")).to_contain_text("list number 0 ")
 
 
+def test_a_message_of_blanks_is_refused_beside_what_was_typed(desk: Visitor, picture: Callable[..., None]) -> None:
+    page = desk.page
+    wait_for_prompt(page, 0)
+    page.keyboard.press("r")
+    page.keyboard.type("A thought")
+    page.keyboard.press("Escape")
+    page.keyboard.press("m")
+    page.keyboard.type("   ")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator("#message-notice")).to_have_text("This field is required.")
+    picture(page)
+    expect(page.locator("#desk #prompt")).to_contain_text("list number 0 ")
+    expect(page.get_by_label("Reason (optional)")).to_have_value("A thought")
+    expect(page.get_by_role("banner")).to_have_count(1)
+    page.get_by_label("Message").fill("B stops in the middle.")
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_text("Your message is with the admins.").first).to_be_visible()
+    expect(page.locator("#message-notice")).to_be_empty()
+
+
 def test_a_message_to_the_admins_leaves_the_comparison_in_place(desk: Visitor) -> None:
     wait_for_prompt(desk.page, 0)
     desk.page.keyboard.press("m")
