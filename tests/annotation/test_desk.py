@@ -585,7 +585,7 @@ def test_a_warning_stands_before_its_category(desk: Client, campaign: Campaign) 
 
 
 def test_what_was_shown_behind_its_warning_stays_in_view(desk: Client, campaign: Campaign) -> None:
-    Campaign.objects.update(content_warnings={"code": "There is code ahead."})
+    Campaign.objects.update(content_warnings={"coding": "There is code ahead."})
     where = url("desk", campaign)
     offer = desk.get(where).context["offer"]
     assert desk.get(f"{where}?shown={offer.code}", **HTMX).context["state"] == "offer"
@@ -594,7 +594,7 @@ def test_what_was_shown_behind_its_warning_stays_in_view(desk: Client, campaign:
     told = desk.post(url("desk_messages", campaign), {"text": "It is cut off.", "offer": offer.code}, **HTMX)
     assert told.context["state"] == "offer"
     assert answer(desk, campaign, offer, "third").context["state"] == "offer"
-    assert answer(desk, campaign, offer, reason="my reason").context["offer"] != offer
+    assert answer(desk, campaign, offer, reason="my reason").context["state"] == "warning"
     undone = desk.post(url("desk_undo", campaign), **HTMX)
     assert (undone.context["state"], undone.context["offer"]) == ("offer", offer)
     assert "my reason" in undone.content.decode()
@@ -603,7 +603,7 @@ def test_what_was_shown_behind_its_warning_stays_in_view(desk: Client, campaign:
 def test_an_answer_taken_back_in_another_browser_needs_no_warning_again(
     desk: Client, campaign: Campaign, bob: User
 ) -> None:
-    Campaign.objects.update(content_warnings={"code": "There is code ahead."})
+    Campaign.objects.update(content_warnings={"coding": "There is code ahead."})
     offer = desk.get(url("desk", campaign)).context["offer"]
     answer(desk, campaign, offer, reason="my reason")
     elsewhere = Client()
