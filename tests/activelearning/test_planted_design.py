@@ -136,7 +136,8 @@ def large(axes: Campaign, pool: Pool, monkeypatch: pytest.MonkeyPatch) -> Campai
 
 def test_labels_taken_back_from_a_large_pool_are_in_no_figure_on_the_page(large: Campaign) -> None:
     last = Label.objects.latest("id")
-    take_back(large, last, *Label.objects.filter(comparison__in=along(large, 2)).exclude(pk=last.pk).order_by("comparison")[:4])
+    others = Label.objects.filter(comparison__in=along(large, 2)).exclude(pk=last.pk)
+    take_back(large, last, *others.order_by("comparison")[:4])
     certificate, worst = summary_of(large)
     # 16, 16 and 4 labels along the axes: the variance of a row along the last is 2^2 / (1 + 4), and g / d = 36 / 4 / 3
     assert worst == pytest.approx(math.sqrt(4 / 5), abs=1e-6)

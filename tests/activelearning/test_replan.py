@@ -372,7 +372,7 @@ def test_every_strategy_fills_the_queues(ready: Campaign, strategy: str, mode: s
 def test_a_recorded_judge_is_asked_only_what_the_data_holds(ready: Campaign, pool: Pool) -> None:
     judge = hire(pool, 1)[0]
     Teacher.objects.filter(pk=judge.pk).update(kind=Teacher.Kind.RECORDED, external={"judge": "expert-7"})
-    held = list(Comparison.objects.filter(campaign=ready)[5:8])
+    held = list(Comparison.objects.filter(campaign=ready).order_by("id")[5:8])
     RecordedJudgement.objects.bulk_create(
         RecordedJudgement(comparison=comparison, judge="expert-7", outcome=1.0) for comparison in held
     )
@@ -397,7 +397,7 @@ def test_what_becomes_due_overtakes_a_queue_that_was_already_there(ready: Campai
     replan(ready.pk)
     answer(ready, somebody)
     offered = Offer.objects.filter(campaign=ready).values("comparison")
-    due = Comparison.objects.filter(campaign=ready).exclude(pk__in=offered)[0]
+    due = Comparison.objects.filter(campaign=ready).exclude(pk__in=offered).order_by("id")[0]
     Comparison.objects.filter(pk=due.pk).update(due_at=timezone.now() - timedelta(hours=1), priority=0)
     replan(ready.pk)
     assert live_offers(ready, teacher=somebody)[0].comparison_id == due.pk

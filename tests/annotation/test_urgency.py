@@ -52,7 +52,7 @@ def test_a_higher_priority_goes_before_an_older_lower_one(
 
 def test_plans_keep_to_the_order_of_urgency(ready: Campaign, teacher: Teacher) -> None:
     """Through the planner: the low priority was queued by plan 1, the high one by plan 50,000."""
-    low, high = Comparison.objects.filter(campaign=ready)[:2]
+    low, high = Comparison.objects.filter(campaign=ready).order_by("id")[:2]
     only(low).update(priority=1)
     replan(ready.pk)
     assert queue_of(teacher)[0] == low.pk
