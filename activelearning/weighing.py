@@ -26,6 +26,12 @@ def sample_rows(open_rows: Ints, *, seed: int) -> Ints:
     return np.sort(np.random.default_rng(seed).choice(open_rows, SAMPLE, replace=False))
 
 
+def _measured(inputs: Inputs, pool: PoolRows, rows: Ints) -> tuple[Floats, Floats]:
+    """q and |theta'z| of rows. 2 (r,)"""
+    design = pool.design[rows]
+    return uncertainties(design, inputs.information), np.abs(design.astype(np.float64) @ inputs.theta)
+
+
 def still_pays(
     inputs: Inputs, pool: PoolRows, *, rows: Ints, teachers: Ints, rationality: Floats, open_rows: Ints
 ) -> Bools:
@@ -41,10 +47,8 @@ def still_pays(
     if not len(rows):
         return np.zeros(0, dtype=bool)
     looked = sample_rows(open_rows, seed=inputs.seed)
-    q = uncertainties(pool.design[looked], inputs.information)
-    gap = np.abs(pool.design[looked].astype(np.float64) @ inputs.theta)
-    own_q = uncertainties(pool.design[rows], inputs.information)
-    own_gap = np.abs(pool.design[rows].astype(np.float64) @ inputs.theta)
+    q, gap = _measured(inputs, pool, looked)
+    own_q, own_gap = _measured(inputs, pool, rows)
     own_rho = rationality[teachers, pool.kind[rows]]
     own_weight = label_weight(own_gap, own_rho)
     without = own_q / np.maximum(1.0 - own_weight * own_q, 1e-12)
@@ -68,8 +72,7 @@ def runners_up(
         return [([], []) for _ in chosen]
     pool = pool.until(inputs.last_comparison, inputs.last_response)
     looked = sample_rows(open_rows, seed=inputs.seed)
-    q = uncertainties(pool.design[looked], inputs.information)
-    gap = np.abs(pool.design[looked].astype(np.float64) @ inputs.theta)
+    q, gap = _measured(inputs, pool, looked)
     best: dict[int, list[tuple[int, float]]] = {}
     found = []
     for entry in chosen:

@@ -93,17 +93,15 @@ def _ranking_values(pool: PoolRows, open_rows: Ints, earned: Floats, known: Know
     M is the sum of 2/N w z z' over all its pairs, the best teacher's w taken pair by pair.
     """
     rows = np.flatnonzero(pool.has_features)
-    responses, place = np.unique(np.r_[pool.a[rows], pool.b[rows]], return_index=True)
-    conversation = np.tile(pool.conversation[rows], 2)[place]
+    responses, conversation = _responses_of(pool, rows)
     order = np.argsort(conversation, kind="stable")
     _, start, count = np.unique(conversation[order], return_index=True, return_counts=True)
     asked, one = np.unique(pool.conversation[open_rows], return_index=True)
     category = pool.category[open_rows[one]]
     which = np.searchsorted(conversation[order][start], asked)
     start, count, values = start[which], count[which], np.zeros(len(asked))
-    root = solve_triangular(cholesky(earned), np.eye(len(earned)), lower=True).T.astype(
-        np.float32
-    )  # |z'root|^2 = z'H^-1 z
+    root = solve_triangular(cholesky(earned), np.eye(len(earned)), lower=True).T  # |z'root|^2 = z'H^-1 z
+    root = root.astype(np.float32)
     for size in np.unique(count).tolist():
         same = np.flatnonzero(count == size)
         phi = pool.phi[responses[order[start[same][:, None] + np.arange(size)]]]  # (s, N, d)
@@ -124,10 +122,16 @@ def measure_bound(pool: PoolRows, known: Known) -> float | None:
     if len(prompts) > BOUND_PROMPTS:
         prompts = prompts[np.linspace(0, len(prompts) - 1, BOUND_PROMPTS).astype(int)]
         rows = rows[np.isin(pool.conversation[rows], prompts)]
-    responses, place = np.unique(np.r_[pool.a[rows], pool.b[rows]], return_index=True)
+    responses, conversation = _responses_of(pool, rows)
     information = known.arrays.get("marginal_information", known.information)  # (M10) where rationality is estimated
     confidence = ConfidenceSet.at_level(known.theta, information, ridge=known.row.ridge)
-    return pessimistic_regret(confidence, pool.phi[responses], np.tile(pool.conversation[rows], 2)[place])
+    return pessimistic_regret(confidence, pool.phi[responses], conversation)
+
+
+def _responses_of(pool: PoolRows, rows: Ints) -> tuple[Ints, Ints]:
+    """The responses that these rows compare, each once, and the conversation of each. 2 (r,)"""
+    responses, place = np.unique(np.r_[pool.a[rows], pool.b[rows]], return_index=True)
+    return responses, np.tile(pool.conversation[rows], 2)[place]
 
 
 def _best_weights(gap: Floats, category: Ints, known: Known) -> Floats:

@@ -33,31 +33,23 @@ def earning(campaign: Campaign) -> QuerySet[Enrolment]:
 def read_accounts(campaign: Campaign, enrolments: Iterable[Enrolment]) -> list[Account]:
     """The balances of these enrolments, in one statement."""
     enrolments = list(enrolments)
-    sums = (
-        LedgerEntry.objects.filter(
-            campaign=campaign,
-            teacher__in=[one.teacher_id for one in enrolments],
-            account=LedgerEntry.Account.TEACHER,
-        )
-        .values_list("teacher", "currency")
-        .annotate(total=Sum("amount"))
-    )
-    owed: dict[int, dict[str, Decimal]] = defaultdict(dict)
-    for teacher_id, currency, total in sums:
-        if rounded := total.quantize(FOUR_PLACES):
-            owed[teacher_id][currency] = rounded
+    owed = _owed(LedgerEntry.objects.filter(campaign=campaign, teacher__in=[one.teacher_id for one in enrolments]))
     return [Account(one, owed.get(one.teacher_id, {})) for one in enrolments]
 
 
 def is_owing(campaign: Campaign) -> bool:
     """Whether the campaign owes any of its teachers anything."""
-    sums = (
-        LedgerEntry.objects.filter(campaign=campaign, account=LedgerEntry.Account.TEACHER)
-        .values_list("teacher", "currency")
-        .annotate(total=Sum("amount"))
-        .order_by()
-    )
-    return any(total.quantize(FOUR_PLACES) for _teacher, _currency, total in sums)
+    return bool(_owed(LedgerEntry.objects.filter(campaign=campaign)))
+
+
+def _owed(entries: QuerySet[LedgerEntry]) -> dict[int, dict[str, Decimal]]:
+    """By these entries, of each teacher to whom something is owed: teacher -> currency -> amount."""
+    of_teachers = entries.filter(account=LedgerEntry.Account.TEACHER).order_by()
+    owed: dict[int, dict[str, Decimal]] = defaultdict(dict)
+    for teacher, currency, total in of_teachers.values_list("teacher", "currency").annotate(total=Sum("amount")):
+        if rounded := total.quantize(FOUR_PLACES):
+            owed[teacher][currency] = rounded
+    return owed
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from activelearning import arrays
 from activelearning.algorithms.types import Singles
-from activelearning.pipeline import embedding, known
+from activelearning.pipeline import embedding, known, replan
 from annotation.models import Campaign, Comparison, Membership, Offer, Pool, Teacher
 from annotation.services.labels import record_label
 from annotation.services.offers import claim_offer
@@ -54,6 +54,13 @@ def hire(pool: Pool, count: int, *, rationality: float = 1.0, **terms: object) -
 
 def see(*teachers: Teacher) -> None:
     Teacher.objects.filter(pk__in=[teacher.pk for teacher in teachers]).update(last_seen=timezone.now())
+
+
+def work_through(campaign: Campaign, teacher: Teacher, *, plans: int) -> None:
+    """So many plans, and an answer after each."""
+    for _ in range(plans):
+        replan(campaign.pk)
+        answer(campaign, teacher)
 
 
 def answer(campaign: Campaign, teacher: Teacher, choice: str = "first") -> Offer | None:

@@ -21,7 +21,7 @@ from activelearning.reasons import OF_STRATEGY
 from activelearning.services import ask_to_replay
 from activelearning.tasks import reconcile
 from annotation.models import Campaign, Comparison, Offer, Pool, Role, Teacher, User
-from tests.activelearning.conftest import answer, hire
+from tests.activelearning.conftest import answer, hire, work_through
 from tests.conftest import add_conversations
 
 pytestmark = pytest.mark.django_db
@@ -208,9 +208,7 @@ def test_an_offer_says_by_which_rule_it_was_chosen(
     add_conversations(campaign, 30)
     (teacher,) = hire(pool, 1)
     embed(campaign.pk)
-    for _ in range(8):
-        replan(campaign.pk)
-        answer(campaign, teacher)
+    work_through(campaign, teacher, plans=8)
     client, offers = sign_in(alice), list(Offer.objects.order_by("pk"))
     html = [client.get(reverse("offer", args=[campaign.code, offer.code])).content.decode() for offer in offers]
     is_by_strategy = [str(OF_STRATEGY[strategy]).replace("'", "&#x27;") in page for page in html]

@@ -14,7 +14,7 @@ from activelearning.rehearsal.curve import read_curve
 from activelearning.rehearsal.truth import Truth
 from activelearning.services import InputsNotKept, ask_to_replay
 from annotation.models import Campaign, Comparison, Pool, Teacher, User
-from tests.activelearning.conftest import answer, hire
+from tests.activelearning.conftest import answer, hire, work_through
 from tests.activelearning.test_pages import SignIn
 from tests.conftest import add_conversations
 
@@ -31,9 +31,7 @@ def long_lived(campaign: Campaign, pool: Pool, monkeypatch: pytest.MonkeyPatch) 
     add_conversations(campaign, 30)
     (teacher,) = hire(pool, 1)
     embed(campaign.pk)
-    for _ in range(11):
-        replan(campaign.pk)
-        answer(campaign, teacher)
+    work_through(campaign, teacher, plans=11)
     replan(campaign.pk)
     assert (Plan.objects.count(), Estimate.objects.count()) == (12, 12)
     campaign.refresh_from_db()

@@ -17,7 +17,7 @@ from activelearning.storage import read_arrays
 from activelearning.tasks import reconcile
 from annotation.models import Campaign, Comparison, Enrolment, Label, Offer, Pool, Teacher, User
 from annotation.services.people import REMOVE, withdraw_teacher
-from tests.activelearning.conftest import answer, hire
+from tests.activelearning.conftest import answer, hire, work_through
 from tests.conftest import add_conversations
 
 pytestmark = pytest.mark.django_db
@@ -107,9 +107,7 @@ def test_whoever_gave_every_label_leaves_the_prior(campaign: Campaign, pool: Poo
     (alone,) = hire(pool, 1)
     add_conversations(campaign, 8)
     embed(campaign.pk)
-    for _ in range(3):
-        replan(campaign.pk)
-        answer(campaign, alone)
+    work_through(campaign, alone, plans=3)
     effect = weigh(alone)
     assert (effect.state, effect.labels_left) == ("done", 0)
     assert effect.log_det_after == pytest.approx(0, abs=1e-9), "no labels, no information"

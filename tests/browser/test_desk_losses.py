@@ -110,13 +110,17 @@ def test_an_answer_that_is_kept_and_taken_back_does_not_come_again(desk: Visitor
     ]
 
 
-def answer_offline(desk: Visitor) -> None:
-    """With a word, and kept."""
+def write_reason(page: Page, words: str) -> None:
+    page.keyboard.press("r")
+    page.keyboard.type(words)
+    page.keyboard.press("Escape")
+
+
+def answer_offline(desk: Visitor, words: str = "A thought") -> None:
+    """With a reason, and kept."""
     page = desk.page
     wait_for_prompt(page, 0)
-    page.keyboard.press("r")
-    page.keyboard.type("A thought")
-    page.keyboard.press("Escape")
+    write_reason(page, words)
     desk.context.set_offline(True)
     page.keyboard.press("1")
     expect(page.get_by_text("Your answer is kept in this browser").first).to_be_visible()
@@ -196,9 +200,7 @@ def test_an_expired_session_keeps_the_answer_until_after_the_sign_in(
 ) -> None:
     page = desk.page
     wait_for_prompt(page, 0)
-    page.keyboard.press("r")
-    page.keyboard.type("Written before")
-    page.keyboard.press("Escape")
+    write_reason(page, "Written before")
     Session.objects.all().delete()
     page.keyboard.press("7")
     page.wait_for_url("**/account/login/**")
@@ -214,15 +216,8 @@ def test_an_expired_session_keeps_the_answer_until_after_the_sign_in(
 def test_somebody_else_at_the_same_screen_sends_and_sees_nothing_of_it(
     desk: Visitor, campaign: Campaign, dora_at_work: User
 ) -> None:
-    page = desk.page
-    wait_for_prompt(page, 0)
-    page.keyboard.press("r")
-    page.keyboard.type("Bob's own words")
-    page.keyboard.press("Escape")
-    desk.context.set_offline(True)
-    page.keyboard.press("1")
-    expect(page.get_by_text("Your answer is kept in this browser").first).to_be_visible()
-    page.close()
+    answer_offline(desk, "Bob's own words")
+    desk.page.close()
     desk.context.set_offline(False)
     desk.context.clear_cookies()
     desk.sign_in(dora_at_work)

@@ -10,25 +10,17 @@ from pathlib import Path
 
 import torch
 
-from training.algorithms.artifact import MANIFEST, Refused, file_digest, verify
-from training.algorithms.checkpoints import DiskFull
-from training.algorithms.child import OUTCOME, STOP, write_order
+from training.algorithms.artifact import MANIFEST, file_digest, verify
+from training.algorithms.child import EXITS, OUTCOME, STOP, write_order
 from training.algorithms.config import TrainingConfig
 from training.algorithms.data import TrainingData
 from training.algorithms.journal import METRICS, Report
-from training.algorithms.policy import Cancelled, Diverged, OutOfMemory, TimeLimitReached
+from training.algorithms.policy import OutOfMemory
 from training.algorithms.run import PolicyResult, train
 
 CONFIGURATIONS = Path(__file__).resolve().parents[1] / "accelerate"
 LOOK = 1.0
-ERRORS: dict[str, type[Exception]] = {
-    "cancelled": Cancelled,
-    "time_limit": TimeLimitReached,
-    "out_of_memory": OutOfMemory,
-    "disk_full": DiskFull,
-    "refused": Refused,
-    "diverged": Diverged,
-}
+ERRORS = {state: kind for kind, (_status, state) in EXITS.items()}
 
 
 class LaunchFailed(Exception):
