@@ -13,6 +13,7 @@ from django.db import connection
 
 from activelearning.models import Estimate, Projection, TeacherRationality
 from annotation.models import Adjudication, Campaign, Comparison, Label, Membership, Response, Teacher
+from annotation.services.people import ANONYMISE, withdraw_teacher
 from tests.conftest import add_conversations
 from tests.training.conftest import answer
 from training.datasets.exports import export, implied_pairs, rationalities_of
@@ -240,6 +241,18 @@ def test_the_frozen_file_gives_the_same_preferences_as_the_live_labels(labelled:
     )
     assert [json.loads(line) for line in b"".join(frozen).splitlines()] == live
     assert Label.objects.count() == len(live) == Comparison.objects.count()
+
+
+def test_a_frozen_label_whose_teacher_left_has_the_new_name_and_the_rationality_at_once(
+    labelled: Campaign, teacher: Teacher
+) -> None:
+    Membership.objects.filter(teacher=teacher).update(rationality={"": 3.0})
+    label_set = freeze(labelled)
+    withdraw_teacher(teacher=teacher, how=ANONYMISE, user=None)
+    live = rows_of(labelled, "preferences")
+    frozen = export(read_lines(label_set), kind="preferences", format="jsonl", rationalities=rationalities_of(labelled))
+    assert [json.loads(line) for line in b"".join(frozen).splitlines()] == live
+    assert {row["rationality"] for row in live} == {3.0}
 
 
 def test_a_reviewers_decision_stands_beside_the_label_and_changes_none(campaign: Campaign, teacher: Teacher) -> None:

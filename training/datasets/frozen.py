@@ -145,17 +145,22 @@ def keep_file(draft: IO[bytes], *, campaign: Campaign, digest: str) -> str:
 def read_lines(label_set: LabelSet, *, with_erased: bool = False) -> Iterator[Line]:
     """The lines of a label set, checked against its digest; an erased one is left out unless asked for.
 
-    A label that was withdrawn a moment ago, and is not yet erased from the file, is left out too.
+    A label that was withdrawn a moment ago, and is not yet erased from the file, is left out too; one whose teacher
+    left bears the new pseudonym at once, as what is known of the teacher does.
     raises  BrokenLabelSet  after the last line, when the file is damaged or is not what the digest names
     """
     withdrawn = set(withdrawn_labels(label_set.campaign, label_set.last_label).values_list("id", flat=True))
+    names = _new_names(label_set)
     digest = hashlib.sha256()
     try:
         with default_storage.open(str(label_set.file.name)) as packed, gzip.open(packed, "rb") as stream:
             for written in stream:
                 line: Line = json.loads(written)
                 is_erased, was = "erased" in line, line.get("erased") or line.get("renamed")
-                digest.update(bytes.fromhex(was) if was else hashlib.sha256(written).digest())
+                sha = bytes.fromhex(was) if was else hashlib.sha256(written).digest()
+                digest.update(sha)
+                if not is_erased and line["teacher"] != names.get(line["id"], line["teacher"]):
+                    line |= {"teacher": names[line["id"]], "renamed": sha.hex()}
                 if with_erased or not (is_erased or line["id"] in withdrawn):
                     yield line
     except (OSError, EOFError, ValueError) as error:
@@ -192,22 +197,19 @@ def _left() -> QuerySet[Teacher]:
     return Teacher.objects.filter(withdrawn_at__isnull=False, withdrawal="")
 
 
+def _new_names(label_set: LabelSet) -> dict[int, str]:
+    """Label -> pseudonym, of those that stayed after their teachers left."""
+    stayed = Label.objects.filter(campaign=label_set.campaign, teacher__in=_left(), id__lte=label_set.last_label)
+    return dict(stayed.values_list("id", "teacher__pseudonym"))
+
+
 def left_lines(label_set: LabelSet) -> Iterator[Line]:
     """The lines as they are to stand after withdrawals, with what the sha256 of a changed line was."""
-    campaign, last = label_set.campaign, label_set.last_label
-    withdrawn = set(withdrawn_labels(campaign, last).values_list("id", flat=True))
-    stayed = Label.objects.filter(campaign=campaign, teacher__in=_left(), id__lte=last)
-    names = dict(stayed.values_list("id", "teacher__pseudonym"))
+    withdrawn = set(withdrawn_labels(label_set.campaign, label_set.last_label).values_list("id", flat=True))
     for line in read_lines(label_set, with_erased=True):
-        was = line.get("renamed") or hashlib.sha256(canonical(line)).hexdigest()
-        if "erased" in line:
-            yield line
-        elif line["id"] in withdrawn:
-            yield {"id": line["id"], "erased": was}
-        elif line["teacher"] != names.get(line["id"], line["teacher"]):
-            yield {**line, "teacher": names[line["id"]], "renamed": was}
-        else:
-            yield line
+        if "erased" not in line and line["id"] in withdrawn:
+            line = {"id": line["id"], "erased": line.get("renamed") or hashlib.sha256(canonical(line)).hexdigest()}
+        yield line
 
 
 def pack_left(label_set: LabelSet) -> Iterator[bytes]:
