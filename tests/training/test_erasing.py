@@ -1,5 +1,6 @@
 """Withdrawn labels: erased from label sets by a worker, forgotten by runs, and flagged on policies."""
 
+import errno
 import gzip
 import threading
 import uuid
@@ -22,12 +23,13 @@ from tests.servers import PATIENCE
 from tests.training.conftest import answer
 from tests.training.test_train_run import NO_PROMPTS, perform_now
 from training.algorithms.config import TrainingConfig
+from training.algorithms.data import TrainingData
 from training.datasets import erasing as files
 from training.datasets.erasing import erase_withdrawn
 from training.datasets.frozen import Line, freeze, left_lines, read_lines
 from training.models import LabelSet, Policy, Run, Work
 from training.pipeline import supervision, work
-from training.pipeline.forgetting import is_outdated
+from training.pipeline.forgetting import SEEN, is_outdated
 from training.pipeline.supervision import supervise
 from training.services.erasing import LONGEST, claim_erasing
 from training.services.runs import resume_run, start_run
@@ -411,6 +413,49 @@ def test_whoever_saw_a_run_through_sweeps_after_its_death(
     monkeypatch.setattr(supervision.sys, "executable", "/bin/true")
     supervise("run", policy.run.pk)
     assert not [scrap for scrap in SCRAPS if (folder / scrap).exists()]
+
+
+@pytest.mark.parametrize("end", [Work.State.WAITING, Work.State.CANCELLED, Work.State.FAILED, Work.State.DONE])
+def test_however_a_run_ends_that_was_under_way_it_keeps_nothing_withdrawn(
+    labelled: Campaign, label_set: LabelSet, settings: Any, sent_tasks: list[Any], end: str
+) -> None:
+    """Put back, or cancelled then; or its supervisor died before it forgot: the beat sees it, a worker forgets."""
+    run = start_run(campaign=labelled, config=DPO, is_forced=True, label_set=label_set)
+    for kept in ("data", "checkpoints"):
+        (folder_of(run, settings) / kept).mkdir(parents=True)
+    (folder_of(run, settings) / "data" / SEEN).write_text("0")
+    Run.objects.update(state=Work.State.RUNNING, holder=uuid.uuid4(), heartbeat=timezone.now())
+    withdraw()
+    erase(label_set.pk)
+    reconcile()
+    assert sent_tasks == [], "it goes on"
+    Run.objects.update(state=end, holder=None, heartbeat=None)
+    reconcile()
+    assert ("training.erase", (label_set.pk,)) in sent_tasks
+    erase(label_set.pk)
+    assert not list(folder_of(run, settings).glob("*"))
+    cache.clear()
+    sent_tasks.clear()
+    reconcile()
+    assert "training.erase" not in dict(sent_tasks)
+
+
+def test_data_that_a_full_disk_cut_short_are_erased_with_their_run(
+    labelled: Campaign, settings: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = TrainingData.save
+
+    def fill_the_disk(data: TrainingData, folder: Path) -> None:
+        save(data, folder)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(TrainingData, "save", fill_the_disk)
+    run = perform_now(start_run(campaign=labelled, config=TrainingConfig(method="rerank"), is_forced=True))
+    assert run.state == Work.State.FAILED
+    assert (folder_of(run, settings) / "data.partial" / "data.json").exists()
+    withdraw()
+    erase(run.label_set.pk)
+    assert not folder_of(run, settings).exists()
 
 
 def test_a_run_that_fails_otherwise_keeps_its_data(

@@ -5,7 +5,7 @@ import structlog
 from training.datasets.erasing import erase_withdrawn, is_left_behind
 from training.datasets.frozen import campaigns_left
 from training.models import Policy
-from training.pipeline.forgetting import forget_runs
+from training.pipeline.forgetting import forget, runs_left_behind
 from training.services.erasing import (
     claim_erasing,
     end_erasing,
@@ -20,7 +20,7 @@ logger = structlog.get_logger()
 
 
 def next_to_erase() -> int | None:
-    """A label set that a withdrawal left behind; None while a worker is at another.
+    """A label set that a withdrawal left behind, or a run on it; None while a worker is at another.
 
     One at a time: files of many labels take minutes each, and what is owed by the clock needs a process of that queue.
     """
@@ -28,7 +28,7 @@ def next_to_erase() -> int | None:
         return None
     campaigns = list(campaigns_left().filter(label_sets__isnull=False).distinct())
     label_sets = free_label_sets().filter(campaign__in=campaigns).select_related("campaign").defer("tombstones")
-    return next((one.pk for one in label_sets if is_left_behind(one)), None)
+    return next((one.pk for one in label_sets if is_left_behind(one) or any(runs_left_behind(one))), None)
 
 
 def erase_from(pk: int) -> None:
@@ -38,7 +38,8 @@ def erase_from(pk: int) -> None:
         return
     try:
         flag_policies(label_set)
-        forget_runs(label_set)
+        for run in runs_left_behind(label_set):
+            forget(run)
         if erase_withdrawn(label_set):
             flag_with_heirs(Policy.objects.filter(run__label_set=label_set))
     except Exception as error:

@@ -74,8 +74,10 @@ def prepare(run: Run, *, label_set: LabelSet, folder: Path) -> TrainingData:
         partial = folder / "data.partial"
         shutil.rmtree(partial, ignore_errors=True)
         seen = count_withdrawn(label_set)  # before the lines are read: who withdraws meanwhile counts as not yet seen
-        build(run, label_set=label_set).save(partial)
-        (partial / SEEN).write_text(str(seen))
+        data = build(run, label_set=label_set)
+        partial.mkdir(parents=True)
+        (partial / SEEN).write_text(str(seen))  # first: what a full disk or a death leaves here is found by it
+        data.save(partial)
         partial.rename(kept)
     return TrainingData.load(kept)
 

@@ -16,7 +16,7 @@ from django.conf import settings
 from django.db import DatabaseError, close_old_connections
 
 from training.models import Run, Work
-from training.pipeline.forgetting import forget_stopped
+from training.pipeline.forgetting import forget
 from training.services import work as services
 from training.services.work import KINDS
 
@@ -75,7 +75,7 @@ def supervise(kind: str, pk: int) -> None:
         services.release(work, holder=holder)
         raise
     if isinstance(work, Run):
-        forget_stopped(work)
+        forget(work)
 
 
 def log_path(work: Work) -> Path:
