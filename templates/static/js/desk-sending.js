@@ -1,0 +1,147 @@
+// Sending: an answer is filed before it leaves, and sent again until the server has confirmed it.
+"use strict";
+
+const deskSending = (() => {
+  const GUARD = 350; // ms after a comparison appears in which a click is still meant for the one before
+  const RETRY = 5000; // ms between two tries to send what is kept
+  let shownAt = performance.now();
+  let retry = null;
+  let delivery = null; // what is kept, on its way
+  const { desk, text, say, warning, tell, warn } = deskPage;
+
+  function bodyOf(form, submitter) {
+    const body = new URLSearchParams(new FormData(form));
+    body.delete("csrfmiddlewaretoken");
+    if (submitter?.name) body.set(submitter.name, submitter.value);
+    return body.toString();
+  }
+
+  document.addEventListener("submit", (event) => {
+    const form = event.target;
+    if (!form.matches("form[data-answer], form[data-skip], form[data-undo]")) return;
+    const isUndo = form.matches("[data-undo]");
+    const isKept = isUndo && deskStore.outbox(desk()).length > 0;
+    const isBusy = desk().getAttribute("aria-busy") === "true";
+    const isMeantForTheLast = !isUndo && performance.now() - shownAt < GUARD;
+    if (isBusy || isMeantForTheLast || isKept) {
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      if (isKept && !isBusy) undoKept(form);
+      return;
+    }
+    if (!form.matches("[data-answer]")) return;
+    event.submitter?.classList.add("is-chosen");
+    deskStore.post(desk(), desk().dataset.offer, bodyOf(form, event.submitter));
+  }, true);
+
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (!event.detail.elt.matches("form[data-answer]")) return;
+    desk().setAttribute("aria-busy", "true");
+    deskNext.show();
+  });
+
+  document.addEventListener("htmx:afterRequest", (event) => {
+    const settled = event.detail.xhr?.getResponseHeader("X-Settled");
+    if (settled) deskStore.settle(desk(), settled);
+    const refused = event.detail.xhr?.getResponseHeader("X-Refused");
+    if (refused) deskStore.takeBack(desk(), refused);
+    if (settled || refused) warn("");
+    if (!event.detail.elt.matches?.("form[data-answer]")) return;
+    desk()?.removeAttribute("aria-busy");
+    if (!event.detail.successful) {
+      deskNext.putBack();
+      keepTrying(event.detail.xhr?.status);
+    }
+  });
+
+  function keepTrying(status) {
+    warn(text(status ? "refused" : "offline"));
+    clearTimeout(retry);
+    retry = setTimeout(sendKept, RETRY);
+    return null;
+  }
+
+  // Answers without a confirmation are sent again: the server knows them by their offer, so one is never counted twice.
+  async function sendKept() {
+    const sent = await deliver();
+    if (!sent) return;
+    if (sent.stored) say(text("sentLater"));
+    htmx.ajax("GET", desk().dataset.url, { target: "#desk", swap: "outerHTML" });
+  }
+
+  // One delivery at a time. Null where nothing is kept, or something still is.
+  function deliver() {
+    clearTimeout(retry);
+    delivery ??= sendAll(desk()).finally(() => (delivery = null));
+    return delivery;
+  }
+
+  async function sendAll(page) {
+    const kept = page ? deskStore.outbox(page) : [];
+    if (!kept.length) return null;
+    const sent = { stored: 0, refused: 0 };
+    const notices = [];
+    for (const one of kept) {
+      let response;
+      try {
+        response = await post(page.dataset.answerUrl, one.body);
+        notices.push(...noticesIn(await response.text()));
+      } catch {
+        return keepTrying(0);
+      }
+      if (response.headers.get("HX-Redirect")) {
+        warn(text("signedOut"));
+        return null;
+      }
+      if (response.headers.get("X-Settled") === one.offer) {
+        deskStore.settle(page, one.offer);
+        sent.stored += 1;
+      } else if (response.headers.get("X-Refused") === one.offer || response.status === 404) {
+        deskStore.takeBack(page, one.offer);
+        sent.refused += 1;
+        if (response.status === 404) notices.push(warning(text("gone")));
+      } else {
+        return keepTrying(response.status);
+      }
+    }
+    tell(notices);
+    return sent;
+  }
+
+  // What is kept is the last answer, so it is sent before it is taken back: sent afterwards, it would come again.
+  async function undoKept(form) {
+    desk().setAttribute("aria-busy", "true");
+    const sent = await deliver();
+    const [verb, url] = sent?.refused ? ["GET", desk().dataset.url] : ["POST", form.action];
+    if (sent) await htmx.ajax(verb, url, { target: "#desk", swap: "outerHTML" });
+    desk()?.removeAttribute("aria-busy");
+  }
+
+  function post(url, body) {
+    const headers = {
+      "Content-Type": "application/x-www-form-urlencoded",
+      "HX-Request": "true",
+      "X-CSRFToken": JSON.parse(document.body.getAttribute("hx-headers"))["x-csrftoken"],
+    };
+    return fetch(url, { method: "POST", body, headers });
+  }
+
+  // What the server says about an answer: why it was not taken, or what a lesson expected.
+  function noticesIn(reply) {
+    const template = document.createElement("template");
+    template.innerHTML = reply;
+    return template.content.querySelectorAll("#desk > .notice");
+  }
+
+  window.addEventListener("online", () => {
+    warn("");
+    sendKept();
+  });
+  window.addEventListener("offline", () => warn(text("offlineNow")));
+
+  function begin() {
+    shownAt = performance.now();
+  }
+
+  return { begin, sendKept };
+})();
