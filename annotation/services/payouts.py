@@ -20,6 +20,11 @@ class Account:
 
     enrolment: Enrolment
     owed: dict[str, Decimal]
+    """Less than nothing where an answer that was paid was taken back."""
+
+    @property
+    def is_due(self) -> bool:
+        return any(amount > 0 for amount in self.owed.values())
 
 
 def earning(campaign: Campaign) -> QuerySet[Enrolment]:
@@ -39,11 +44,12 @@ def read_accounts(campaign: Campaign, enrolments: Iterable[Enrolment]) -> list[A
 
 def is_owing(campaign: Campaign) -> bool:
     """Whether the campaign owes any of its teachers anything."""
-    return bool(_owed(LedgerEntry.objects.filter(campaign=campaign)))
+    owed = _owed(LedgerEntry.objects.filter(campaign=campaign))
+    return any(amount > 0 for balances in owed.values() for amount in balances.values())
 
 
 def _owed(entries: QuerySet[LedgerEntry]) -> dict[int, dict[str, Decimal]]:
-    """By these entries, of each teacher to whom something is owed: teacher -> currency -> amount."""
+    """By these entries, of each teacher with whom the books are not even: teacher -> currency -> amount."""
     of_teachers = entries.filter(account=LedgerEntry.Account.TEACHER).order_by()
     owed: dict[int, dict[str, Decimal]] = defaultdict(dict)
     for teacher, currency, total in of_teachers.values_list("teacher", "currency").annotate(total=Sum("amount")):

@@ -37,7 +37,7 @@ from annotation.services.campaigns import (
 )
 from annotation.services.copies import clone_campaign
 from annotation.services.deletion import delete_campaign, preview_deletion
-from annotation.services.labels import record_label
+from annotation.services.labels import record_label, undo_label
 from annotation.services.ledger import balance, grant_bonus, pay_out
 from annotation.services.offers import claim_offer
 from annotation.services.pools import change_terms
@@ -274,6 +274,16 @@ class TestDeletion:
         delete_campaign(campaign=campaign, user=alice, confirmed_name=campaign.name)
         assert not Campaign.objects.exists()
         assert balance(teacher) == {}
+
+    def test_what_teachers_owe_keeps_nothing(
+        self, alice: User, campaign: Campaign, teacher: Teacher, label: Label
+    ) -> None:
+        """Paid, then taken back: no payout could even it out."""
+        pay_out(teacher=teacher, amount=label.cost, currency="EUR", user=alice, campaign=campaign)
+        undo_label(campaign=campaign, teacher=teacher)
+        campaign = archive_campaign(campaign=close_campaign(campaign=campaign, user=alice), user=alice)
+        delete_campaign(campaign=campaign, user=alice, confirmed_name=campaign.name)
+        assert balance(teacher) == {"EUR": -label.cost}
 
     def test_everything_goes_but_the_books(
         self, alice: User, campaign: Campaign, teacher: Teacher, label: Label

@@ -12,7 +12,7 @@ from django.test import Client
 from django.urls import reverse
 
 from annotation.models import Campaign, Enrolment, LedgerEntry, Offer, Teacher, User
-from annotation.services.labels import record_label
+from annotation.services.labels import record_label, undo_label
 from annotation.services.ledger import balance, grant_bonus, pay_out, unbalanced_movements
 from annotation.services.offers import claim_offer
 from annotation.services.terms import present_members
@@ -134,6 +134,16 @@ def test_payouts_as_csv_name_whom_to_pay(admin: Client, campaign: Campaign, earn
     assert (row["account"], row["e-mail"], row["owed"], row["currency"]) == (
         "bob", "bob@example.org", "0.3000", "EUR",
     )  # fmt: skip
+
+
+def test_who_was_paid_for_an_answer_that_was_taken_back_is_shown_and_not_paid(
+    admin: Client, campaign: Campaign, earned: Teacher, alice: User
+) -> None:
+    pay_out(teacher=earned, amount=Decimal("0.30"), currency="EUR", user=alice, campaign=campaign)
+    undo_label(campaign=campaign, teacher=earned)
+    page = admin.get(reverse("campaign_ledger", args=[campaign.code]))
+    assert page.context["accounts"][0].owed == {"EUR": Decimal("-0.1000")}
+    assert 'name="teacher"' not in page.content.decode()
 
 
 def test_who_only_got_a_bonus_is_listed_and_paid(
