@@ -55,11 +55,17 @@ def render_sides(conversation: Conversation, responses: Sequence[Response]) -> S
     return Sides(
         shared=render_messages([*conversation.messages, *responses[0].messages[:same]]),
         sides=[
-            Side(letter=letter, response_id=response.pk, turns=render_messages(rest))
-            for letter, response, rest in zip(ascii_uppercase, responses, rests, strict=False)
+            Side(letter=letter_of(place), response_id=response.pk, turns=render_messages(rest))
+            for place, (response, rest) in enumerate(zip(responses, rests, strict=True))
         ],
         words=max(count_words(rest) for rest in rests),
     )
+
+
+def letter_of(place: int) -> str:
+    """A to Z, then AA, AB and so on, as a spreadsheet names its columns."""
+    round_before, letter = divmod(place, len(ascii_uppercase))
+    return (letter_of(round_before - 1) if round_before else "") + ascii_uppercase[letter]
 
 
 def count_shared(responses: Sequence[Sequence[dict[str, Any]]]) -> int:

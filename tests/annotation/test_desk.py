@@ -16,6 +16,7 @@ from django.urls import reverse
 from django.utils import timezone
 from pytest_django import DjangoAssertNumQueries
 
+from annotation.formats.limits import RESPONSES
 from annotation.models import (
     Campaign,
     Comparison,
@@ -382,6 +383,19 @@ def test_a_ranking_is_stored_in_tiers_best_first(client: Client, campaign: Campa
     answer(client, campaign, ranked, "ranking", **places)
     label = Label.objects.get()
     assert [sorted(tier) for tier in label.ranking] == [sorted(ids[1:3]), [ids[0]], [ids[3]]]
+
+
+def test_as_many_responses_are_ranked_as_an_import_takes(
+    client: Client, campaign: Campaign, teacher: Teacher, ranked: Offer
+) -> None:
+    Offer.objects.all().delete()
+    comparison = add_conversations(campaign, 1, responses=RESPONSES)[0]
+    (offer,) = queue_offers(campaign=campaign, drafts=[draft_for(comparison, teacher)])
+    assert offer is not None
+    page = client.get(url("desk", campaign))
+    fields = re.findall(r'name="(place-\d+)" value="32"', page.content.decode())
+    answer(client, campaign, offer, "ranking", **{field: place for place, field in enumerate(fields, start=1)})
+    assert len(Label.objects.get().ranking) == RESPONSES
 
 
 def test_an_incomplete_ranking_is_sent_back(client: Client, campaign: Campaign, ranked: Offer) -> None:

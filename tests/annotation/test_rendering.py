@@ -271,6 +271,14 @@ def test_the_shared_beginning_of_responses_is_shown_once() -> None:
     assert [side.letter for side in shown.sides] == ["A", "B"]
 
 
+def test_letters_go_on_beyond_z() -> None:
+    shown = render_sides(
+        Conversation(messages=[]), [Response(pk=pk, messages=says(f"{pk}")) for pk in range(26 * 27 + 1)]
+    )
+    letters = [side.letter for side in shown.sides]
+    assert [letters[place] for place in (0, 25, 26, 27, 51, 52, 701, 702)] == "A Z AA AB AZ BA ZZ AAA".split()
+
+
 def test_responses_of_which_one_begins_the_other_keep_a_turn_each() -> None:
     assert count_shared([says("Same"), says("Same", "More?", "Yes")]) == 0
 

@@ -7,6 +7,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from annotation.formats.limits import RESPONSES
 from annotation.models import (
     Campaign,
     Comparison,
@@ -21,6 +22,11 @@ from annotation.models import (
 from annotation.services.labels import record_label
 from tests.browser.conftest import Visitor, enrol, queue
 from tests.conftest import add_conversations
+
+IS_ON_TOP = """(element) => {
+  const { x, y, width, height } = element.getBoundingClientRect();
+  return element.contains(document.elementFromPoint(x + width / 2, y + height / 2));
+}"""
 
 RICH = """By the quotient rule
 
@@ -132,6 +138,23 @@ def test_the_desk_passes_axe_in_every_state(
     Campaign.objects.update(answer_mode=Campaign.AnswerMode.PAIR, asks_strength=False)
     page.goto(base)
     axe(page)
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_many_responses_are_read_and_given_places(
+    visit: Callable[..., Visitor], bob: User, campaign: Campaign, teacher: Teacher, width: int
+) -> None:
+    """The places of so many neither stand before the texts nor run out of the window."""
+    Campaign.objects.update(answer_mode=Campaign.AnswerMode.RANKING)
+    queue(campaign, teacher, add_conversations(campaign, 1, responses=RESPONSES))
+    enrol(campaign, teacher)
+    page = visit(bob, viewport={"width": width, "height": 800}).page
+    page.goto(f"/desk/{campaign.code}/")
+    first, last = page.locator(".side-title").first, page.locator(".rank-places input").last
+    assert first.evaluate(IS_ON_TOP)
+    last.scroll_into_view_if_needed()
+    assert last.evaluate(IS_ON_TOP)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
 
 
 @pytest.mark.parametrize("width", [390, 768, 1280])
