@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Hashable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from hashlib import sha256
@@ -40,6 +41,7 @@ from annotation.prepared import PreparedSelect, Slot
 from annotation.rendering import Sides, render_sides
 from annotation.services.enrolments import enrol
 from annotation.services.offers import claim_offer, skip_offer
+from annotation.services.refusals import OfferNotHeld
 from annotation.services.terms import reason_to_rest, record_presence, today, unread_terms
 from annotation.shortcuts import SHORTCUTS, keys_of
 from annotation.tasks import ask_for_replan
@@ -204,7 +206,8 @@ def claim_next(desk: Desk) -> Offer | None:
         offer = claim_offer(campaign=desk.campaign, teacher=desk.teacher, enrolment=desk.enrolment)
         if offer is None or offer.comparison.category not in declined:
             return offer
-        skip_offer(offer=offer, reason=f"opted out of {offer.comparison.category}", is_declined=True)
+        with suppress(OfferNotHeld):  # taken back by somebody else in this moment
+            skip_offer(offer=offer, reason=f"opted out of {offer.comparison.category}", is_declined=True)
     return None
 
 

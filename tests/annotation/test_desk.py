@@ -31,6 +31,7 @@ from annotation.models import (
     User,
 )
 from annotation.services.notices import LONGEST_MESSAGE
+from annotation.services.offers import claim_offer, withdraw_offers
 from annotation.services.people import accept_warning, set_preferences
 from annotation.services.queueing import queue_offers
 from annotation.shortcuts import SHORTCUTS
@@ -647,6 +648,21 @@ def test_a_declined_category_is_not_shown_again(desk: Client, campaign: Campaign
     desk.post(reverse("account_warnings"), {"category": "coding"})
     teacher.refresh_from_db()
     assert teacher.declined_warnings == []
+
+
+def test_one_of_a_declined_category_may_go_in_the_moment_in_which_it_is_passed_over(
+    desk: Client, campaign: Campaign, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Campaign.objects.update(content_warnings={"coding": "Contains bad code."})
+    Teacher.objects.update(declined_warnings=["coding"])
+
+    def claim_and_lose(**asked: Any) -> Offer | None:
+        offer = claim_offer(**asked)
+        withdraw_offers(offers=Offer.objects.filter(pk=offer.pk) if offer else [], also_held=True)
+        return offer
+
+    monkeypatch.setattr("annotation.views.desk_page.claim_offer", claim_and_lose)
+    assert desk.get(url("desk", campaign)).context["state"] == "rest"
 
 
 def test_responses_can_be_covered_until_asked_for(desk: Client, campaign: Campaign) -> None:
