@@ -29,7 +29,7 @@ from activelearning.pipeline.estimating import bring_up_to_date
 from activelearning.pipeline.known import Known
 from activelearning.planning import Inputs
 from activelearning.weighing import count_in
-from annotation.models import Campaign, Offer
+from annotation.models import Campaign, Label, Offer
 
 REDRAWN_WITHIN = timedelta(hours=1)
 """A control offer that closed unanswered is drawn again if that happened so lately."""
@@ -51,13 +51,16 @@ class Scene:
 
     @cached_property
     def unanswered(self) -> list[tuple[int, int, str]]:
-        """(offer, comparison, arm) of offers that lapsed or were withdrawn lately and whose place nobody took."""
+        """(offer, comparison, arm) of offers that lapsed or were withdrawn lately and whose place nobody took.
+
+        Not of those whose teacher left and took the label along: they were answered, so nothing biases the control arm.
+        """
         closed = Offer.objects.filter(
             campaign=self.campaign,
             state__in=(Offer.State.LAPSED, Offer.State.WITHDRAWN),
             closed_at__gte=self.now - REDRAWN_WITHIN,
             replaced_by__isnull=True,
-        )
+        ).exclude(labels__state=Label.State.WITHDRAWN)
         return list(closed.order_by("id").values_list("id", "comparison_id", "arm"))
 
     @cached_property

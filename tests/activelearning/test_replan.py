@@ -11,6 +11,7 @@ from django.utils import timezone
 from activelearning.arrays import forget
 from activelearning.models import ControlScore, Estimate, OfferReason, Plan, PlanLease, TeacherRationality
 from activelearning.pipeline import embed, refit, replan, replanning, replay
+from activelearning.pipeline.scene import look
 from activelearning.planning import choose
 from activelearning.progress import Lost, read_lost
 from activelearning.services import needs_planning
@@ -247,6 +248,18 @@ def test_a_lapsed_control_offer_is_drawn_again(ready: Campaign) -> None:
     again = Offer.objects.get(replaces=lapsed)
     assert again.arm == "control"
     assert not [offer for offer in live_offers(ready) if offer.arm == "designed"]
+
+
+def test_what_was_answered_is_not_drawn_again_where_its_teacher_takes_the_labels_along(ready: Campaign) -> None:
+    Campaign.objects.filter(pk=ready.pk).update(control_share=1.0)
+    replan(ready.pk)
+    gone = Teacher.objects.order_by("pk")[0]
+    for _ in range(2):
+        answer(ready, gone)
+    waiting = {offer.pk for offer in live_offers(ready, teacher=gone)}
+    withdraw_teacher(teacher=gone, how=REMOVE, user=None)
+    assert len(waiting) == 2
+    assert {offer for offer, _, _ in look(ready).unanswered} == waiting
 
 
 def test_a_repeat_asks_the_same_person_in_the_mirrored_order(ready: Campaign) -> None:
