@@ -52,6 +52,8 @@ MOST_DECLINED = 20
 """Offers of declined categories that one page view passes over."""
 MOST_SHOWN = 20
 """Comparisons back whose warning the session knows to be answered."""
+LOOKS_AGAIN = (Campaign.State.OPEN, Campaign.State.PAUSED)
+"""Where a page with nothing to compare looks again by itself."""
 
 
 @dataclass
@@ -179,7 +181,8 @@ def desk_context(
     if offer is None and (member := unread_terms(campaign=desk.campaign, teacher=desk.teacher)):
         return context | {"state": "terms", "member": member, "pool": member.pool}
     if offer is None:
-        transaction.on_commit(lambda: ask_for_replan(desk.campaign.pk))  # who has just come finds work within a second
+        if desk.campaign.is_open:  # who has just come finds work within a second
+            transaction.on_commit(lambda: ask_for_replan(desk.campaign.pk))
         return context | rest_context(desk, reason_to_rest(campaign=desk.campaign, teacher=desk.teacher))
     if warning := warning_for(request, desk, offer, is_known=taken_back is not None):
         return context | {"state": "warning", "offer": offer, "warning": warning}
@@ -189,7 +192,8 @@ def desk_context(
 def rest_context(desk: Desk, why: str) -> dict[str, Any]:
     """Why there is nothing, and a digest of it: a page that waits is left alone while it would say the same."""
     digest = sha256(f"{desk.campaign.state} {why}".encode()).hexdigest()[:12]
-    return {"state": "rest", "why": why, "waits_for": digest}
+    looks_again = desk.campaign.state in LOOKS_AGAIN and desk.enrolment.stage != Enrolment.Stage.FAILED
+    return {"state": "rest", "why": why, "waits_for": digest, "looks_again": looks_again}
 
 
 def not_qualified() -> str:

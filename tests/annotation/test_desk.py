@@ -141,6 +141,23 @@ def test_waiting_leaves_the_page_alone_until_there_is_something(
     assert desk.get(asks, **HTMX).context["state"] == "offer"
 
 
+def test_a_pause_is_waited_out(desk: Client, campaign: Campaign) -> None:
+    Campaign.objects.update(state=Campaign.State.PAUSED)
+    asks = polled_by(desk.get(url("desk", campaign)))
+    assert desk.get(asks, **HTMX).status_code == 204
+    Campaign.objects.update(state=Campaign.State.OPEN)
+    assert desk.get(asks, **HTMX).context["state"] == "offer"
+
+
+def test_a_pause_that_is_waited_out_asks_for_no_plan(
+    desk: Client, campaign: Campaign, sent_tasks: list[Any], django_capture_on_commit_callbacks: Callable[..., Any]
+) -> None:
+    Campaign.objects.update(state=Campaign.State.PAUSED)
+    with django_capture_on_commit_callbacks(execute=True):
+        desk.get(url("desk", campaign))
+    assert sent_tasks == []
+
+
 def polled_by(page: Any) -> str:
     """What a page of rest asks for every ten seconds."""
     found = re.search(r'hx-get="([^"]+)" hx-trigger="every 10s"', page.content.decode())
