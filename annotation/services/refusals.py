@@ -19,7 +19,7 @@ class OfferLapsed(Refusal):
 
     @classmethod
     def sentence(cls) -> str:
-        return _("The time for this comparison was over, and it has gone to somebody else. Go on with the next one.")
+        return _("The time for this comparison was over, so your answer was not taken. Go on with the next one.")
 
 
 class OfferNotHeld(Refusal):

@@ -301,7 +301,9 @@ def test_a_lapsed_offer_whose_answer_is_refused_is_explained(desk: Client, campa
     Campaign.objects.update(reserved="0.3")
     response = answer(desk, campaign, offer)
     assert not Label.objects.exists()
-    assert "The time for this comparison was over" in response.content.decode()
+    page = response.content.decode()
+    assert "The time for this comparison was over, so your answer was not taken." in page
+    assert "somebody else" not in page, "nobody knows that yet"
     assert response["X-Refused"] == str(offer.code)
     assert "X-Settled" not in response, "the browser would throw away what was typed"
     offer.refresh_from_db()
