@@ -8,6 +8,7 @@ from typing import Any
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F, Max, QuerySet
 from django.utils import timezone
+from django.utils.text import normalize_newlines
 from django.utils.translation import gettext as _
 
 from annotation.models import Campaign, Comparison, GuidelineVersion, Offer, Pool, Role, User
@@ -56,8 +57,8 @@ def create_campaign(
     check_currency(campaign.currency, pools=chosen)
     campaign.pools.set(chosen)
     Role.objects.create(campaign=campaign, user=user, name=Role.Name.ADMIN)
-    if guidelines.strip():
-        GuidelineVersion.objects.create(campaign=campaign, version=1, text=guidelines)
+    if text := _tidied(guidelines):
+        GuidelineVersion.objects.create(campaign=campaign, version=1, text=text)
     record_audit(user=user, verb="create campaign", object=name, campaign=campaign)
     return campaign
 
@@ -164,15 +165,20 @@ def change_settings(
 def publish_guidelines(*, campaign: Campaign, text: str, user: User | None) -> GuidelineVersion:
     """A new version; the same text again is the version there is. The campaign's row is locked for the number."""
     Campaign.objects.select_for_update().get(pk=campaign.pk)
-    latest = campaign.guidelines.first()
-    if not text.strip():
+    latest, text = campaign.guidelines.first(), _tidied(text)
+    if not text:
         raise Refusal(_("Write the guidelines first."))
-    if latest is not None and latest.text == text:
+    if latest is not None and _tidied(latest.text) == text:
         return latest
     number = (campaign.guidelines.aggregate(Max("version"))["version__max"] or 0) + 1
     version = GuidelineVersion.objects.create(campaign=campaign, version=number, text=text)
     record_audit(user=user, verb="publish guidelines", object=f"version {number}", campaign=campaign)
     return version
+
+
+def _tidied(text: str) -> str:
+    """Line ends, which each browser writes its own way, and what is empty around the text make no new version."""
+    return normalize_newlines(text).strip()
 
 
 # Comparisons ----------------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from annotation.models import (
     Campaign,
     Comparison,
     Conversation,
+    GuidelineVersion,
     Label,
     LedgerEntry,
     Offer,
@@ -170,6 +171,13 @@ def test_guidelines_are_versions_and_the_same_text_is_none(alice: User, campaign
     assert publish_guidelines(campaign=campaign, text="Prefer the kinder one.", user=alice) == second
     with pytest.raises(Refusal):
         publish_guidelines(campaign=campaign, text="  ", user=alice)
+
+
+def test_what_a_browser_does_to_line_ends_is_no_new_version(alice: User, campaign: Campaign) -> None:
+    GuidelineVersion.objects.filter(campaign=campaign).update(text="One.\n\nTwo.\n")
+    assert publish_guidelines(campaign=campaign, text="One.\r\n\r\nTwo.", user=alice).version == 1
+    assert publish_guidelines(campaign=campaign, text="One.\r\nTwo.\r\n", user=alice).text == "One.\nTwo."
+    assert create_campaign(user=alice, name="New", guidelines="One.\r\n").guidelines.get().text == "One."
 
 
 def test_what_is_taken_out_is_not_asked(alice: User, campaign: Campaign, teacher: Teacher, queued: list[Offer]) -> None:
