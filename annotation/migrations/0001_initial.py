@@ -223,6 +223,7 @@ class Migration(migrations.Migration):
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('held_at', models.DateTimeField(blank=True, null=True)),
                 ('held_until', models.DateTimeField(blank=True, null=True)),
+                ('seconds_before', models.FloatField(default=0)),
                 ('closed_at', models.DateTimeField(blank=True, null=True)),
                 ('skip_reason', models.CharField(blank=True, max_length=500)),
                 ('campaign', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='offers', to='annotation.campaign')),

@@ -1,6 +1,7 @@
 """Offers and labels: what is put before a teacher, and what came back. The constraints are the contract."""
 
 import uuid
+from datetime import datetime
 
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
@@ -52,6 +53,8 @@ class Offer(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
     held_at = models.DateTimeField(null=True, blank=True)
     held_until = models.DateTimeField(null=True, blank=True)
+    seconds_before = models.FloatField(default=0)
+    """Spent on it before it was held: an undo took its answer back, or put it back in favour of the last one."""
     closed_at = models.DateTimeField(null=True, blank=True)
     skip_reason = models.CharField(max_length=500, blank=True)
     replaces = models.ForeignKey("self", on_delete=models.SET_NULL, null=True, blank=True, related_name="replaced_by")
@@ -99,6 +102,10 @@ class Offer(models.Model):
             models.Index(fields=["campaign"], condition=Q(state="lapsed", arm="designed"), name="offer_lapsed"),
         ]
 
+    def seconds_until(self, now: datetime) -> float:
+        """Before the teacher's eyes so far, by the server's clock."""
+        return self.seconds_before + (now - (self.held_at or now)).total_seconds()
+
 
 class Label(models.Model):
     """One answer. Never overwritten: an edit supersedes, an undo retracts, one current label per offer."""
@@ -135,7 +142,7 @@ class Label(models.Model):
     reason = models.TextField(blank=True)
     is_flagged = models.BooleanField(default=False)
     seconds = models.FloatField(default=0)
-    """From shown to answered, by the server's clock."""
+    """Before the teacher's eyes, in all looks that it took, by the server's clock."""
     state = models.CharField(max_length=16, choices=State, default=State.CURRENT)
     supersedes = models.OneToOneField(
         "self", on_delete=models.SET_NULL, null=True, blank=True, related_name="superseded_by"

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from django.db import IntegrityError, transaction
-from django.db.models import BigIntegerField, DateTimeField, Q
+from django.db.models import BigIntegerField, DateTimeField, Q, QuerySet
 from django.utils import timezone
 
 from annotation.models import Campaign, Enrolment, GuidelineVersion, Label, LedgerEntry, Offer, Teacher
@@ -123,7 +123,7 @@ def record_label(
             teacher_id=offer.teacher_id,
             defaults={"stage": Enrolment.Stage.WORKING, "working_since": now},
         )
-    seconds = (now - (offer.held_at or now)).total_seconds()
+    seconds = offer.seconds_until(now)
     price = budget.price_of(offer.membership, reserved=offer.cost, seconds=seconds)
     read_id = guidelines.pk if guidelines is not None else enrolment.read_version_id
     label = _store_label(offer, answer, guidelines_id=read_id, seconds=seconds, cost=price)
@@ -262,8 +262,8 @@ def _may_change(label: Label) -> bool:
 def undo_label(*, campaign: Campaign, teacher: Teacher) -> Offer | None:
     """Take back the teacher's last label: it is retracted, its offer held again, its pay reversed.
 
-    What the teacher holds at the moment goes back to the head of the queue. The time that the answer took goes on
-    counting, so that hours are paid for both looks. None where there is nothing to take back.
+    What the teacher holds at the moment goes back to the head of the queue. The time spent on either goes on counting
+    when it is shown again, so that hours are paid for all looks. None where there is nothing to take back.
 
     Raises CampaignNotOpen, BudgetSpent.
     """
@@ -276,11 +276,9 @@ def undo_label(*, campaign: Campaign, teacher: Teacher) -> Offer | None:
     now = timezone.now()
     given_at = label.offer.closed_at or label.created_at  # of an edit, when the first answer came
     until = now + timedelta(seconds=campaign.lease_seconds)
-    Offer.objects.filter(campaign=campaign, teacher=teacher, state=Offer.State.HELD).update(
-        state=Offer.State.QUEUED, held_at=None, held_until=None
-    )
+    _put_back(Offer.objects.filter(campaign=campaign, teacher=teacher, state=Offer.State.HELD), now=now)
     if not Offer.objects.filter(pk=label.offer_id, state=Offer.State.ANSWERED).update(
-        state=Offer.State.HELD, held_at=now - timedelta(seconds=label.seconds), held_until=until, closed_at=None
+        state=Offer.State.HELD, held_at=now, held_until=until, seconds_before=label.seconds, closed_at=None
     ):
         return None  # another tab was quicker
     # Whichever is current now: an edit may have come since the label was read. The offer's lock keeps others out.
@@ -296,3 +294,10 @@ def undo_label(*, campaign: Campaign, teacher: Teacher) -> Offer | None:
     refer_comparisons(campaign=campaign, ids=[offer.comparison_id])
     settle(offer, labels=-1, reserved=offer.cost, spent=-label.cost)
     return offer
+
+
+def _put_back(held: QuerySet[Offer], *, now: datetime) -> None:
+    for offer in held.select_for_update():
+        held.filter(pk=offer.pk).update(
+            state=Offer.State.QUEUED, held_at=None, held_until=None, seconds_before=offer.seconds_until(now)
+        )

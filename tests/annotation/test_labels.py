@@ -311,6 +311,23 @@ class TestUndoing:
         Offer.objects.filter(pk=held.pk).update(held_at=timezone.now() - timedelta(hours=1))
         assert record_label(offer=Offer.objects.get(pk=held.pk), choice="second").cost == 3  # never beyond the lease
 
+    def test_what_is_put_back_keeps_the_time_spent_on_it(
+        self, campaign: Campaign, teacher: Teacher, held: Offer
+    ) -> None:
+        def look(offer: Offer | None, minutes: int) -> Offer:
+            assert offer is not None
+            Offer.objects.filter(pk=offer.pk).update(held_at=F("held_at") - timedelta(minutes=minutes))
+            return Offer.objects.get(pk=offer.pk)
+
+        record_label(offer=look(held, 1), choice="first")
+        following = look(claim_offer(campaign=campaign, teacher=teacher), 2)
+        assert undo_label(campaign=campaign, teacher=teacher) == held
+        record_label(offer=look(held, 3), choice="first")
+        assert claim_offer(campaign=campaign, teacher=teacher) == following
+        record_label(offer=look(following, 4), choice="first")
+        seconds = Label.objects.filter(state=Label.State.CURRENT).order_by("pk").values_list("seconds", flat=True)
+        assert list(seconds) == pytest.approx([4 * 60, 6 * 60], abs=5)
+
     def test_an_edit_in_the_middle_of_it_is_taken_back_too(
         self, campaign: Campaign, teacher: Teacher, held: Offer, monkeypatch: pytest.MonkeyPatch
     ) -> None:
