@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from activelearning.algorithms.features import render_text
 from activelearning.algorithms.pessimism import Certificate, certify
 from activelearning.algorithms.types import Floats
-from training.algorithms.data import Candidates, Preference
+from training.algorithms.data import Candidates, Preference, count_labels
 from training.algorithms.evaluation import Figures, best_of_n_curve, coverage, labelled_offsets, win_rate
 from training.algorithms.generation import Sample, encode_pair, generate, log_probs
 from training.algorithms.language_model import inference_dtype, load_model, load_tokenizer
@@ -103,11 +103,12 @@ def judge_model(job: Job, model: PreTrainedModel, reference: PreTrainedModel, to
     logs0 = np.array([log for log, _ in log_probs(reference, pairs, pad=tokenizer.pad_token_id)])
     margins = job.config.kl_weight * ((logs - logs0)[0::2] - (logs - logs0)[1::2])
     right = np.where(margins == 0, 0.5, (margins > 0).astype(float))
+    weight = np.array([row.weight for row in rows])
     return {
-        "model_labels": len(rows),
-        "model_accuracy": float(right.mean()),
-        "model_margin": float(margins.mean()),
-        "kl_on_held_out": float((logs0 - logs).mean()),
+        "model_labels": count_labels(rows),
+        "model_accuracy": float(np.average(right, weights=weight)),
+        "model_margin": float(np.average(margins, weights=weight)),
+        "kl_on_held_out": float(np.average(logs0 - logs, weights=np.repeat(weight, 2))),
     }
 
 

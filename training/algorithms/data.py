@@ -32,6 +32,7 @@ class Preference:
     rationality        rho of the teacher who labelled, > 0
     target             probability with which "chosen" counts as preferred: 1, and 1/2 for a tie
     weight             observation weight: 1, less for implied comparisons of a ranking
+    label              any string, the same for all that a ranking implies; "" where the row is a label of its own
     """
 
     conversation: str
@@ -43,6 +44,12 @@ class Preference:
     rationality: float = 1.0
     target: float = 1.0
     weight: float = 1.0
+    label: str = ""
+
+
+def count_labels(rows: Sequence[Preference]) -> int:
+    """A ranking is one, however many comparisons it implies."""
+    return len({row.label for row in rows if row.label}) + sum(not row.label for row in rows)
 
 
 @dataclass(frozen=True)
@@ -191,7 +198,7 @@ def _prompt(prompt: Candidates) -> dict[str, Any]:
 
 
 def _row(row: Preference) -> dict[str, Any]:
-    return {
+    packed: dict[str, Any] = {
         "conversation": row.conversation,
         "prompt": list(row.prompt),
         "chosen": list(row.chosen),
@@ -200,6 +207,9 @@ def _row(row: Preference) -> dict[str, Any]:
         "target": float(row.target),
         "weight": float(row.weight),
     }
+    if row.label:  # a key that is not there keeps the digest of data that name none
+        packed["label"] = row.label
+    return packed
 
 
 def _unpack(packed: dict[str, Any], arrays: dict[str, NDArray[Any]]) -> TrainingData:

@@ -10,7 +10,7 @@ from scipy.special import expit
 
 from activelearning.algorithms.pessimism import ConfidenceSet, Matrix
 from activelearning.algorithms.types import Floats
-from training.algorithms.data import Preference, TrainingData
+from training.algorithms.data import Preference, TrainingData, count_labels
 from training.algorithms.policy import Choice
 
 Figures = dict[str, Any]
@@ -19,40 +19,57 @@ Figures = dict[str, Any]
 def judge_reward(confidence: ConfidenceSet, held_out: Sequence[Preference], *, bins: int = 10) -> Figures:
     """How well the reward foretells held-out labels: P(chosen preferred) = sigma(rho theta'z).
 
-    accuracy     share of untied labels on the right side, a gap of zero counting half
+    Every mean is weighted as the fit weighs: what a ranking of N implies counts N - 1 together.
+
+    labels       how many; a ranking is one
+    accuracy     share of untied labels on the right side, a gap of zero counting half; its error as `weighted_share`
     log_loss     mean -log likelihood in nats, ties counted half for each side; log 2 = 0.693 is a coin
     calibration  expected calibration error over `bins` equal bins of the confidence in the likelier side
-    reliability  per bin that holds labels: [mean confidence, share right, labels]
+    reliability  per bin that holds labels: [mean confidence, share right, their weight]
     """
     if not held_out:
         return {"labels": 0}
     z = np.stack([row.chosen_features.astype(np.float64) - row.rejected_features for row in held_out])
     rho = np.array([row.rationality for row in held_out])
     target = np.array([row.target for row in held_out])
+    weight = np.array([row.weight for row in held_out])
     u = rho * (z @ confidence.theta)
-    log_loss = float(np.mean(target * np.logaddexp(0, -u) + (1 - target) * np.logaddexp(0, u)))
+    losses = target * np.logaddexp(0, -u) + (1 - target) * np.logaddexp(0, u)
+    found: Figures = {"labels": count_labels(held_out), "log_loss": float(np.average(losses, weights=weight))}
     clear = target != 0.5
     if not clear.any():
-        return {"labels": len(held_out), "log_loss": log_loss}
-    gap, wins = u[clear], target[clear] > 0.5
+        return found
+    gap, wins, weight = u[clear], target[clear] > 0.5, weight[clear]
     right = np.where(gap == 0, 0.5, ((gap > 0) == wins).astype(float))
     certainty = expit(np.abs(gap))
     which = np.minimum((certainty * 2 - 1) * bins, bins - 1).astype(int)
     reliability = [
-        [float(certainty[which == b].mean()), float(right[which == b].mean()), int((which == b).sum())]
+        [*np.average([certainty[rows], right[rows]], axis=1, weights=weight[rows]).tolist(), float(weight[rows].sum())]
         for b in range(bins)
-        if (which == b).any()
+        if (rows := which == b).any()
     ]
-    error = sum(count * abs(sure - share) for sure, share, count in reliability) / int(clear.sum())
-    accuracy = float(right.mean())
-    return {
-        "labels": len(held_out),
+    conversations = [row.conversation for row, is_clear in zip(held_out, clear, strict=True) if is_clear]
+    accuracy, accuracy_error = weighted_share(right, weight=weight, conversations=conversations)
+    return found | {
         "accuracy": accuracy,
-        "accuracy_error": float(math.sqrt(accuracy * (1 - accuracy) / clear.sum())),
-        "log_loss": log_loss,
-        "calibration": error,
+        "accuracy_error": accuracy_error,
+        "calibration": sum(held * abs(sure - share) for sure, share, held in reliability) / float(weight.sum()),
         "reliability": reliability,
     }
+
+
+def weighted_share(right: Floats, *, weight: Floats, conversations: Sequence[str]) -> tuple[float, float]:
+    """sum w r / sum w, and its standard error sqrt(sum_g (sum_{i in g} w_i (r_i - share))^2) / sum w.
+
+    A conversation g is one draw: what a ranking implies, and what several say of the same responses, errs together.
+    Where each has one row of weight 1 this is sqrt(share (1 - share) / n).
+
+    right, weight, conversations  (n,)
+    """
+    share = float(weight @ right / weight.sum())
+    _, draw = np.unique(np.asarray(conversations), return_inverse=True)
+    sums = np.bincount(draw, weights=weight * (right - share))
+    return share, float(np.sqrt(sums @ sums) / weight.sum())
 
 
 def win_rate(policy: Floats, reference: Floats) -> float:

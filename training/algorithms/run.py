@@ -23,7 +23,7 @@ from activelearning.algorithms.pessimism import Certificate, certify
 from training.algorithms import artifact, policy_rerank
 from training.algorithms.checkpoints import DiskFull, is_disk_full
 from training.algorithms.config import TrainingConfig
-from training.algorithms.data import TrainingData
+from training.algorithms.data import TrainingData, count_labels
 from training.algorithms.evaluation import Figures, compare_choices, coverage, judge_reward, labelled_offsets
 from training.algorithms.journal import Journal, Report
 from training.algorithms.policy import Fitted, Job, Policy, TextEncoder, is_main_process, process_count
@@ -202,7 +202,7 @@ def _store(
         "lineage": dict(job.data.lineage),
         "figures": figures,
         "steps": fitted.steps,
-        "labels": len(job.data.preferences),
+        "labels": count_labels(job.data.preferences),
     }
     artifact.seal(partial, kind="policy", content=content)
     artifact.publish(partial, job.folder / "policy")

@@ -48,6 +48,7 @@ class Pair:
 
     side    +1 if a was shown first, -1 if b was, 0 where a ranking showed them all
     weight  1, or 2/N within a ranking of N responses
+    label   its id; None for a judgement that came with the conversation
     """
 
     conversation: int
@@ -59,6 +60,7 @@ class Pair:
     category: str
     side: float = 0.0
     weight: float = 1.0
+    label: int | None = None
 
 
 @dataclass(frozen=True)
@@ -96,6 +98,7 @@ def read_pairs(lines: Iterable[Line]) -> Judged:
                 category=line["category"],
                 side=side,
                 weight=weight,
+                label=line["id"],
             )
             (held_out if line["is_held_out"] else fitted).append(pair)
     return Judged(
@@ -175,6 +178,7 @@ def preferences_of(
                 rationality=float(rho),
                 target=max(pair.outcome, 1 - pair.outcome),
                 weight=pair.weight,
+                label="" if pair.label is None else str(pair.label),
             )
         )
     return found

@@ -116,7 +116,7 @@ def build(run: Run, *, label_set: LabelSet) -> TrainingData:
             "label_set": label_set.digest,
             "estimate": str(run.estimate.code) if run.estimate else "",
             "parent": str(run.parent.code) if run.parent else "",
-            "held_out": f"{len(judged.held_out)} labels, {len(held_out)} recorded judgements",
+            "held_out": f"{len({pair.label for pair in judged.held_out})} labels, {len(held_out)} recorded judgements",
         },
     )
 

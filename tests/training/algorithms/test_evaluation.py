@@ -48,6 +48,26 @@ def test_a_reward_that_generated_the_labels_is_calibrated() -> None:
     assert judge_reward(overconfident, rows)["accuracy"] == judge_reward(UNIT, rows)["accuracy"]
 
 
+def test_what_a_ranking_implies_counts_as_one_label_and_errs_together() -> None:
+    """Of a ranking of three two pairs are foretold, weighing 2/3 each, and one is not; of two plain labels both."""
+    ranking = [replace(label(gap), weight=2 / 3, label="7", conversation="r") for gap in (2.0, 1.0, -1.0)]
+    plain = [replace(label(3.0), conversation=name) for name in "ab"]
+    figures = judge_reward(UNIT, [*ranking, *plain])
+    accuracy = (2 * 2 / 3 + 2) / 4
+    assert figures["labels"] == 3
+    assert figures["accuracy"] == pytest.approx(accuracy)
+    of_ranking = 2 / 3 * (2 * (1 - accuracy) - accuracy)
+    assert figures["accuracy_error"] == pytest.approx(math.sqrt(of_ranking**2 + 2 * (1 - accuracy) ** 2) / 4)
+    losses = [math.log(1 + math.exp(-gap)) for gap in (2.0, 1.0, -1.0)]
+    assert figures["log_loss"] == pytest.approx((2 / 3 * sum(losses) + 2 * math.log(1 + math.exp(-3))) / 4)
+    assert sum(held for _, _, held in figures["reliability"]) == pytest.approx(4)
+
+
+def test_labels_of_many_conversations_have_the_error_of_a_share() -> None:
+    rows = [replace(label(gap), conversation=str(number)) for number, gap in enumerate((2.0, -1.0, 1.0, 0.5, -2.0))]
+    assert judge_reward(UNIT, rows)["accuracy_error"] == pytest.approx(math.sqrt(0.6 * 0.4 / 5))
+
+
 def test_no_held_out_labels_is_said() -> None:
     assert judge_reward(UNIT, []) == {"labels": 0}
 
