@@ -32,6 +32,12 @@ def _measured(inputs: Inputs, pool: PoolRows, rows: Ints) -> tuple[Floats, Float
     return uncertainties(design, inputs.information), np.abs(design.astype(np.float64) @ inputs.theta)
 
 
+def _closed_rows(inputs: Inputs, pool: PoolRows) -> list[Ints]:
+    """Of each teacher whose pairs were gathered, the rows that may not be asked of them."""
+    judged = inputs.judged[np.argsort(inputs.judged[:, 1], kind="stable")]
+    return np.split(pool.rows_of(judged[:, 0]), np.searchsorted(judged[:, 1], np.arange(1, len(inputs.teacher))))
+
+
 def still_pays(
     inputs: Inputs, pool: PoolRows, *, rows: Ints, teachers: Ints, rationality: Floats, open_rows: Ints
 ) -> Bools:
@@ -54,11 +60,10 @@ def still_pays(
     without = own_q / np.maximum(1.0 - own_weight * own_q, 1e-12)
     gain = information_gain(own_weight, without)
     best = np.zeros(len(inputs.teacher))
-    judged = inputs.judged[np.argsort(inputs.judged[:, 1], kind="stable")]
-    closed, ends = pool.rows_of(judged[:, 0]), np.searchsorted(judged[:, 1], np.arange(len(best) + 1))
+    closed = _closed_rows(inputs, pool)
     for teacher in np.unique(teachers).tolist():
         able = inputs.may_judge[teacher, pool.kind[looked]]
-        able &= ~np.isin(looked, closed[ends[teacher] : ends[teacher + 1]])
+        able &= ~np.isin(looked, closed[teacher])
         weight = label_weight(gap[able], rationality[teacher, pool.kind[looked[able]]])
         best[teacher] = float(information_gain(weight, q[able]).max(initial=0.0))
     return np.asarray((gain >= WORTH * best[teachers]) & (own_rho > 0))
@@ -67,12 +72,16 @@ def still_pays(
 def runners_up(
     inputs: Inputs, pool: PoolRows, chosen: list[Chosen], *, open_rows: Ints
 ) -> list[tuple[list[tuple[int, float]], list[tuple[int, float]]]]:
-    """For each choice the next best teachers (index, gain) and comparisons (row, gain), before this plan's picks."""
+    """For each choice the next best teachers (index, gain) and comparisons (row, gain), before this plan's picks.
+
+    Of who had room, and of what they had not been asked: nothing else could have been chosen instead.
+    """
     if not inputs.has_estimate or not chosen:
         return [([], []) for _ in chosen]
     pool = pool.until(inputs.last_comparison, inputs.last_response)
     looked = sample_rows(open_rows, seed=inputs.seed)
     q, gap = _measured(inputs, pool, looked)
+    closed = _closed_rows(inputs, pool)
     best: dict[int, list[tuple[int, float]]] = {}
     found = []
     for entry in chosen:
@@ -82,13 +91,17 @@ def runners_up(
         if entry.teacher not in best:
             category = pool.kind[looked]
             weight = label_weight(gap, np.maximum(inputs.rationality[entry.teacher, category], 0.0))
-            gain = np.where(inputs.may_judge[entry.teacher, category], information_gain(weight, q), 0.0)
+            able = inputs.may_judge[entry.teacher, category] & ~np.isin(looked, closed[entry.teacher])
+            gain = np.where(able, information_gain(weight, q), 0.0)
             top = np.argsort(-gain, kind="stable")[: RUNNERS_UP + inputs.overlap_limit]
-            best[entry.teacher] = [(int(looked[place]), float(gain[place])) for place in top]
+            best[entry.teacher] = [(int(looked[place]), float(gain[place])) for place in top if gain[place] > 0]
         category = pool.kind[entry.row]
         weight = label_weight(entry.pick.gap, np.maximum(inputs.rationality[:, category], 0.0))
-        gains = np.where(inputs.may_judge[:, category], information_gain(weight, entry.pick.uncertainty), 0.0)
-        others = [int(place) for place in np.argsort(-gains, kind="stable") if place != entry.teacher]
+        able = inputs.may_judge[:, category] & (inputs.capacity > 0)
+        able[inputs.judged[inputs.judged[:, 0] == pool.ids[entry.row], 1]] = False
+        gains = np.where(able, information_gain(weight, entry.pick.uncertainty), 0.0)
+        order = np.argsort(-gains, kind="stable").tolist()
+        others = [place for place in order if place != entry.teacher and gains[place] > 0]
         found.append(
             (
                 [(place, float(gains[place])) for place in others[:RUNNERS_UP]],

@@ -8,6 +8,7 @@ import pytest
 
 from activelearning.arrays import PoolRows
 from activelearning.planning import Chosen, Inputs, choose
+from activelearning.weighing import runners_up
 
 Z = np.array([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0], [2.0, 0.1]])
 
@@ -127,6 +128,21 @@ def test_apo_counts_what_was_picked_before() -> None:
     pool = plant_pool(np.array([[2.0, 0.0], [2.0, 0.0], [0.0, 1.5]]))
     inputs = plant_inputs(pool, capacity=2, strategy="apo", urgent=np.array([10]))
     assert {entry.row for entry in choose(inputs, pool)} == {0, 2}
+
+
+# What else could have been chosen -------------------------------------------------------------------------------------
+
+
+def test_nobody_is_named_beside_a_choice_who_had_answered_it_or_had_no_room_and_nothing_they_had_answered() -> None:
+    pool = plant_pool()
+    inputs = plant_inputs(pool, teachers=4, judged=np.array([[13, 0], [10, 1]]), limit=1)
+    rationality = np.array([[2.0], [1.0], [1.0], [1.0]])
+    inputs = replace(inputs, rationality=rationality, capacity=np.array([1, 1, 1, 0]))
+    chosen = choose(inputs, pool)
+    assert [(entry.row, entry.teacher) for entry in chosen] == [(0, 0)]
+    ((teachers, comparisons),) = runners_up(inputs, pool, chosen, open_rows=np.arange(4))
+    assert [place for place, _ in teachers] == [2]
+    assert [row for row, _ in comparisons] == [2, 1]
 
 
 # By which rule --------------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from activelearning.models import Estimate, OfferReason, Projection
 from activelearning.outlook import Question, read_outlook
 from activelearning.pipeline import embed, embedding, measuring, refit, replan
 from activelearning.progress import read_course, read_features, read_summary, read_work
-from annotation.models import Campaign, Comparison, Label, Pool, Teacher
+from annotation.models import Campaign, Comparison, Label, Membership, Pool, Teacher
 from tests.activelearning.conftest import hire
 from tests.activelearning.test_statistics import give, plant_scores
 from tests.conftest import add_conversations
@@ -173,9 +173,10 @@ def test_the_price_of_a_nat_is_what_was_spent_over_log_det(axes: Campaign, pool:
 
 def test_an_offers_reason_holds_the_figures_worked_by_hand(axes: Campaign, pool: Pool) -> None:
     """Axis 2 is known least: q = 2^2 / (1 + 4), at gap 0 a teacher of rationality 3 weighs 9/4, one of 1 weighs 1/4."""
-    blunt, sharp = (hire(pool, 1, rationality=rho)[0] for rho in (1.0, 3.0))
+    gone, blunt, sharp = (hire(pool, 1, rationality=rho)[0] for rho in (1.0, 1.0, 3.0))
+    Membership.objects.filter(teacher=gone).update(capacity=0)
     Campaign.objects.filter(pk=axes.pk).update(queue_depth=1)
-    balance(axes, blunt, (8, 8, 4))
+    balance(axes, gone, (8, 8, 4))
     replan(axes.pk)
     why = OfferReason.objects.get(offer__teacher=sharp)
     assert why.offer.comparison_id in {row.pk for row in along(axes, 2)}
