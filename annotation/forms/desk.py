@@ -58,6 +58,12 @@ class AnswerForm(forms.Form):
             )
 
     @property
+    def places(self) -> dict[int, str]:
+        """Response id -> its place as sent, or as stored; empty where it has none."""
+        given = self.data if self.is_bound else self.initial
+        return {response_id: str(given.get(f"place-{response_id}", "")) for response_id in self.response_ids}
+
+    @property
     def criteria_fields(self) -> list[forms.BoundField]:
         return [self[name] for name in self.criteria]
 
@@ -80,15 +86,14 @@ class AnswerForm(forms.Form):
 
     def _read_ranking(self) -> list[list[int]]:
         """Tiers of response ids, best first."""
-        places: dict[int, list[int]] = {}
-        for response_id in self.response_ids:
-            place = self.data.get(f"place-{response_id}", "")
+        tiers: dict[int, list[int]] = {}
+        for response_id, place in self.places.items():
             if not (
                 place.isascii() and place.isdigit() and len(place) < 4 and 1 <= int(place) <= len(self.response_ids)
             ):
                 raise forms.ValidationError(_("Give every response a place."), code="ranking")
-            places.setdefault(int(place), []).append(response_id)
-        return [places[place] for place in sorted(places)]
+            tiers.setdefault(int(place), []).append(response_id)
+        return [tiers[place] for place in sorted(tiers)]
 
     @property
     def answer_given(self) -> dict[str, Any]:
@@ -142,9 +147,10 @@ class ShortcutsForm(forms.Form):
 
 
 def initial_answer(label: Label, *, campaign: Campaign) -> dict[str, Any]:
-    """A stored answer as the form's first values, for an edit."""
+    """A stored answer as the form's first values, for an edit or after an undo."""
     criteria = {name: label.criteria.get(criterion, "") for name, criterion in criteria_asked(campaign).items()}
-    return {"reason": label.reason, "is_flagged": label.is_flagged, **criteria}
+    places = {f"place-{one}": place for place, tier in enumerate(label.ranking or [], start=1) for one in tier}
+    return {"reason": label.reason, "is_flagged": label.is_flagged, **criteria, **places}
 
 
 class OfferForm(forms.Form):

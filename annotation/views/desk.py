@@ -69,20 +69,17 @@ def skip(request: HtmxRequest, desk: Desk) -> HttpResponse:
 @desk_view("POST")
 def undo(request: HtmxRequest, desk: Desk) -> HttpResponse:
     """The last answer is taken back and its comparison shown again, with what was written."""
-    taken_back = None
     try:
         offer = undo_label(campaign=desk.campaign, teacher=desk.teacher)
     except Refusal as refusal:
-        offer = None
         desk.notices.append(("warn", str(refusal)))
-    else:
-        desk.said = _("Taken back.") if offer else _("There is no answer of yours to take back.")
-        desk.notices.append(("quiet", desk.said))
+        return show_desk(request, desk)
+    desk.said = _("Taken back.") if offer else _("There is no answer of yours to take back.")
+    desk.notices.append(("quiet", desk.said))
     if offer is not None:
-        taken_back = Label.objects.filter(offer=offer).order_by("-id").first()
         transaction.on_commit(lambda: ask_for_replan(desk.campaign.pk))
         desk.enrolment.refresh_from_db()
-    return show_desk(request, desk, taken_back=taken_back)
+    return show_desk(request, desk)
 
 
 @desk_view("GET")

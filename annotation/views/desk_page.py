@@ -132,10 +132,10 @@ NEWEST_GUIDELINES = PreparedSelect(
 )
 
 
-def show_desk(request: HtmxRequest, desk: Desk, **shown: Any) -> HttpResponse:
+def show_desk(request: HtmxRequest, desk: Desk, *, form: AnswerForm | None = None) -> HttpResponse:
     """The fragment for htmx; else for a GET the page, for a POST the way back to it, so that a reload is safe."""
     if request.htmx:
-        context = desk_context(request, desk, **shown) | {"is_fragment": True}
+        context = desk_context(request, desk, form=form) | {"is_fragment": True}
         if context["state"] == "rest" and request.GET.get("waiting") == context["waits_for"]:
             return HttpResponse(status=204)  # nothing new: htmx leaves the page, and the focus in it, as they are
         return render_pacing(request, desk, "annotation/_desk.html", context)
@@ -144,7 +144,7 @@ def show_desk(request: HtmxRequest, desk: Desk, **shown: Any) -> HttpResponse:
         request.session["desk_notices"] = desk.notices
         return redirect("desk", code=desk.campaign.code)
     desk.notices = [*request.session.pop("desk_notices", []), *desk.notices]
-    context = desk_context(request, desk, **shown)
+    context = desk_context(request, desk, form=form)
     context["shortcuts"] = [(shortcut, context["keys"][shortcut.name]) for shortcut in SHORTCUTS]
     return render_pacing(request, desk, "annotation/desk.html", context)
 
@@ -163,9 +163,7 @@ def render_pacing(request: HtmxRequest, desk: Desk, template: str, context: dict
     return response
 
 
-def desk_context(
-    request: HtmxRequest, desk: Desk, *, form: AnswerForm | None = None, taken_back: Label | None = None
-) -> dict[str, Any]:
+def desk_context(request: HtmxRequest, desk: Desk, *, form: AnswerForm | None = None) -> dict[str, Any]:
     context: dict[str, Any] = {
         "desk": desk,
         "campaign": desk.campaign,
@@ -184,7 +182,8 @@ def desk_context(
         if desk.campaign.is_open:  # who has just come finds work within a second
             transaction.on_commit(lambda: ask_for_replan(desk.campaign.pk))
         return context | rest_context(desk, reason_to_rest(campaign=desk.campaign, teacher=desk.teacher))
-    if warning := warning_for(request, desk, offer, is_known=taken_back is not None):
+    taken_back = answer_taken_back(offer)
+    if taken_back is None and (warning := warning_for(request, desk, offer)):
         return context | {"state": "warning", "offer": offer, "warning": warning}
     return context | offer_context(request, desk, offer, form=form, taken_back=taken_back)
 
@@ -215,10 +214,17 @@ def claim_next(desk: Desk) -> Offer | None:
     return None
 
 
-def warning_for(request: HtmxRequest, desk: Desk, offer: Offer, *, is_known: bool = False) -> str:
+def answer_taken_back(offer: Offer) -> Label | None:
+    """The last answer to it that an undo took back. Only what was looked at before can have one: most turns ask not."""
+    if not offer.seconds_before:
+        return None
+    return Label.objects.filter(offer=offer, state=Label.State.RETRACTED).order_by("-id").first()
+
+
+def warning_for(request: HtmxRequest, desk: Desk, offer: Offer) -> str:
     """The warning to show before this comparison; empty where there is none or it was accepted.
 
-    The session remembers what was shown, so that differences, a message or an undo lead back to the comparison.
+    The session remembers what was shown, so that differences or a message lead back to the comparison.
     """
     category = offer.comparison.category
     warning = str(desk.campaign.content_warnings.get(category, ""))
@@ -228,7 +234,7 @@ def warning_for(request: HtmxRequest, desk: Desk, offer: Offer, *, is_known: boo
     code, shown = str(offer.code), request.session.get("desk_shown", [])
     if code in shown:
         return ""
-    if is_known or request.GET.get("shown") == code:
+    if request.GET.get("shown") == code:
         request.session["desk_shown"] = [*shown, code][-MOST_SHOWN:]
         return ""
     return warning
@@ -246,7 +252,6 @@ def offer_context(
         "state": "offer",
         "offer": offer,
         "form": form,
-        "taken_back": taken_back,
         "controls": controls,
         "has_differences": "differences" in request.GET,
         **comparison_context(desk.campaign, offer.comparison, responses, differences="differences" in request.GET),
@@ -272,7 +277,7 @@ def comparison_context(
     return {
         "shown": shown,
         "is_ranking": campaign.answer_mode == Campaign.AnswerMode.RANKING,
-        "places": range(1, len(responses) + 1),
+        "places": [str(place) for place in range(1, len(responses) + 1)],
         "answers": answers_of(campaign),
     }
 

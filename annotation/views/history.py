@@ -80,9 +80,6 @@ def change(request: HtmxRequest, desk: Desk, label: int) -> HttpResponse:
     }
     context |= comparison_context(desk.campaign, stored.comparison, responses)
     context["given"] = stored.choice + (f":{stored.strength}" if stored.strength else "")
-    context["given_places"] = {
-        response_id: place for place, tier in enumerate(stored.ranking or [], start=1) for response_id in tier
-    }
     return render(request, "annotation/desk_label.html", context)
 
 

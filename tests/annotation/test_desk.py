@@ -473,6 +473,47 @@ def test_undo_brings_the_last_comparison_back_with_what_was_written(desk: Client
     assert "because" in response.content.decode()
 
 
+def test_what_was_written_stays_with_what_was_taken_back(desk: Client, campaign: Campaign) -> None:
+    """Reloaded, without scripts, with differences, after a message, and put back by one more undo."""
+    Campaign.objects.update(criteria=["helpful"])
+    where, field = url("desk", campaign), field_of(desk, campaign, "helpful")
+    earlier = held(campaign)
+    answer(desk, campaign, earlier, reason="earlier")
+    offer = held(campaign)
+    answer(desk, campaign, offer, reason="my reason", is_flagged="on", **{field: "second"})
+    expected = {"reason": "my reason", "is_flagged": True, field: "second"}
+
+    def written(page: Any) -> dict[str, Any]:
+        assert page.context["offer"] == offer
+        return {name: page.context["form"][name].value() for name in expected}
+
+    assert written(desk.post(url("desk_undo", campaign), follow=True)) == expected
+    assert written(desk.get(where)) == expected
+    assert written(desk.get(f"{where}?differences", **HTMX)) == expected
+    told = {"text": "It is cut off.", "offer": offer.code}
+    assert written(desk.post(url("desk_messages", campaign), told, **HTMX)) == expected
+    assert desk.post(url("desk_undo", campaign), **HTMX).context["form"]["reason"].value() == "earlier"
+    assert written(answer(desk, campaign, earlier)) == expected
+    assert answer(desk, campaign, offer).context["form"]["reason"].value() is None
+
+
+def test_a_ranking_that_was_taken_back_has_its_places(client: Client, campaign: Campaign, ranked: Offer) -> None:
+    sides = client.get(url("desk", campaign)).context["shown"].sides
+    given = {side.response_id: place for side, place in zip(sides, ("3", "1", "1", "2"), strict=True)}
+    answer(client, campaign, ranked, "ranking", **{f"place-{key}": place for key, place in given.items()})
+    undone = client.post(url("desk_undo", campaign), **HTMX).content.decode()
+    checked = re.findall(r'name="place-(\d+)" value="(\d)" required checked', undone)
+    assert {int(key): place for key, place in checked} == given
+
+
+def test_an_incomplete_ranking_keeps_the_places_it_has(client: Client, campaign: Campaign, ranked: Offer) -> None:
+    sides = client.get(url("desk", campaign)).context["shown"].sides
+    refused = answer(client, campaign, ranked, "ranking", **{f"place-{sides[2].response_id}": 4})
+    assert re.findall(r'name="place-(\d+)" value="4" required checked', refused.content.decode()) == [
+        str(sides[2].response_id)
+    ]
+
+
 def test_undo_with_nothing_to_undo_says_so(desk: Client, campaign: Campaign) -> None:
     assert "no answer of yours to take back" in desk.post(url("desk_undo", campaign), **HTMX).content.decode()
 
