@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from activelearning.algorithms.types import Ints
+from activelearning.algorithms.types import Ints, Singles
 from activelearning.models import Embedding
+from activelearning.pipeline.embedding import SHARD
 from activelearning.storage import read_arrays, to_file
 from annotation.models import Campaign, Comparison, RecordedJudgement, Response, User
 from annotation.services.campaigns import publish_guidelines
@@ -72,21 +73,32 @@ def _copy_judgements(source: Campaign, copy: Campaign, responses: dict[int, int]
 
 
 def _copy_features(source: Campaign, copy: Campaign, responses: dict[int, int]) -> None:
-    """The shards under the new ids. An unchanged text is never encoded again."""
-    for shard in Embedding.objects.filter(campaign=source).order_by("last_response"):
-        arrays = read_arrays(shard.file)
-        is_kept = np.array([pk in responses for pk in arrays["response_ids"].tolist()], dtype=bool)
-        if not is_kept.any():
-            continue
-        ids: Ints = np.array([responses[pk] for pk in arrays["response_ids"][is_kept].tolist()], dtype=np.int64)
-        order = np.argsort(ids)
-        ids, features = ids[order], arrays["features"][is_kept][order]
-        made = Embedding(
-            campaign=copy,
-            encoder=shard.encoder,
-            rows=len(ids),
-            dimensions=shard.dimensions,
-            last_response=int(ids[-1]),
-            digest=hashlib.sha256(ids.tobytes()).hexdigest(),
-        )
-        made.file.save(f"{copy.code}.npz", to_file({"response_ids": ids, "features": features}))
+    """The features under the new ids, an encoder's all together: ids of the copy go by conversation, not by age.
+
+    An unchanged text is never encoded again, but for what comes after one without features: features are complete up to
+    the last that has any.
+    """
+    every = np.unique(np.array(list(responses.values()), dtype=np.int64))
+    shards = Embedding.objects.filter(campaign=source)
+    for encoder in sorted(set(shards.values_list("encoder", flat=True))):
+        stored = [read_arrays(shard.file) for shard in shards.filter(encoder=encoder)]
+        old, features = (np.concatenate([one[name] for one in stored]) for name in ("response_ids", "features"))
+        known = np.flatnonzero([pk in responses for pk in old.tolist()])
+        ids, first = np.unique([responses[pk] for pk in old[known].tolist()], return_index=True)
+        features = features[known[first]]
+        complete = int(np.argmin(np.r_[ids == every[: len(ids)], False]))
+        for start in range(0, complete, SHARD):
+            rows = slice(start, min(start + SHARD, complete))
+            _keep_shard(copy, encoder, ids[rows], features[rows])
+
+
+def _keep_shard(copy: Campaign, encoder: str, ids: Ints, features: Singles) -> None:
+    made = Embedding(
+        campaign=copy,
+        encoder=encoder,
+        rows=len(ids),
+        dimensions=features.shape[1],
+        last_response=int(ids[-1]),
+        digest=hashlib.sha256(ids.tobytes()).hexdigest(),
+    )
+    made.file.save(f"{copy.code}.npz", to_file({"response_ids": ids, "features": features}, is_compressed=False))

@@ -3,13 +3,16 @@
 import numpy as np
 import pytest
 
+from activelearning.algorithms.features import render_text
 from activelearning.arrays import load_pool
 from activelearning.models import Embedding, EmbeddingProgress, Projection
 from activelearning.pipeline import embed
 from activelearning.pipeline import embedding as module
 from activelearning.pipeline.embedding import current_projection
+from activelearning.rehearsal.cloning import copy_campaign
 from activelearning.storage import read_arrays
 from annotation.models import Campaign, Conversation, Response
+from annotation.services import copies
 from tests.activelearning.conftest import FakeEncoder
 from tests.conftest import add_conversations
 
@@ -129,3 +132,27 @@ def test_an_empty_campaign_is_done_at_once(campaign: Campaign) -> None:
     assert embed(campaign.pk)
     assert not Projection.objects.exists()
     assert not Conversation.objects.exists()
+
+
+def test_a_copy_has_the_features_of_responses_that_came_later_to_early_conversations(
+    filled: Campaign, encoder: FakeEncoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its ids are given by conversation, a chunk at a time; a response that has none yet is encoded in the copy."""
+    monkeypatch.setattr(copies, "CHUNK", 5)
+    embed(filled.pk)
+    early = list(Conversation.objects.filter(campaign=filled).order_by("id")[:8])
+    for number, conversation in enumerate(early):
+        text = [{"role": "assistant", "content": f"A policy says {number}."}]
+        Response.objects.create(conversation=conversation, digest=f"p{number:063x}", messages=text, origin="policy")
+        if number == 6:
+            embed(filled.pk)
+    asked = len(encoder.asked)
+    copy = copy_campaign(filled, name="a copy")
+    embed(copy.pk)
+    shards = [read_arrays(shard.file) for shard in Embedding.objects.filter(campaign=copy)]
+    ids, features = (np.concatenate([shard[name] for shard in shards]) for name in ("response_ids", "features"))
+    rows = Response.objects.filter(conversation__campaign=copy).select_related("conversation").order_by("id")
+    assert ids.tolist() == [row.pk for row in rows]
+    texts = [render_text([*row.conversation.messages, *row.messages]) for row in rows]
+    assert len(encoder.asked) - asked == len(rows) - [text.endswith("A policy says 7.") for text in texts].index(True)
+    np.testing.assert_array_equal(features, FakeEncoder().encode(texts))
