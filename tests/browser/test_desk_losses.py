@@ -195,6 +195,47 @@ def test_a_server_in_trouble_gets_the_answer_again(desk: Visitor) -> None:
     assert Label.objects.get().choice == "tie"
 
 
+def test_what_is_written_to_a_kept_answer_goes_with_it_and_not_before(desk: Visitor) -> None:
+    page = desk.page
+    wait_for_prompt(page, 0)
+    page.route("**/answer/", lambda route: route.fulfill(status=502, body="bad gateway"), times=1)
+    page.keyboard.press("1")
+    expect(page.get_by_text("will be sent again in a few seconds").first).to_be_visible()
+    page.keyboard.press("r")
+    page.keyboard.type("B is not correct, ")
+    page.evaluate("window.dispatchEvent(new Event('online'))")
+    page.keyboard.type("it cannot count to ten", delay=30)
+    expect(page.get_by_label("Reason (optional)")).to_be_focused()
+    assert not Label.objects.exists()
+    page.keyboard.press("Escape")
+    page.evaluate("window.dispatchEvent(new Event('online'))")
+    wait_for_prompt(page, 1)
+    label = Label.objects.get()
+    assert (label.choice, label.strength, label.reason) == ("first", 3, "B is not correct, it cannot count to ten")
+
+
+def test_words_for_a_field_that_waits_are_no_shortcuts(desk: Visitor) -> None:
+    """The reply is slow, the next comparison stands there already, and somebody begins to write about it."""
+    page = desk.page
+    wait_for_prompt(page, 0)
+    on_its_way: list[Route] = []
+    page.route("**/answer/", lambda route: on_its_way.append(route), times=1)
+    page.keyboard.press("1")
+    expect(page.locator("#desk")).to_have_attribute("aria-busy", "true")
+    page.keyboard.press("r")
+    page.keyboard.type("B cannot count ")
+    on_its_way[0].continue_()
+    page.keyboard.type("to ten and cannot print it", delay=30)
+    wait_for_prompt(page, 1)
+    assert [label.choice for label in Label.objects.all()] == ["first"]
+    expect(page.locator("#desk-heading")).to_be_focused()
+    page.wait_for_timeout(1000)
+    write_reason(page, "About the second one")
+    page.keyboard.press("4")
+    wait_for_prompt(page, 2)
+    assert Label.objects.latest("pk").reason == "About the second one"
+
+
 def test_an_expired_session_keeps_the_answer_until_after_the_sign_in(
     desk: Visitor, campaign: Campaign, bob: User
 ) -> None:

@@ -2,27 +2,41 @@
 "use strict";
 
 const deskKeys = (() => {
-  const { desk, answerForm, text, say } = deskPage;
+  const PAUSE = 1000; // ms without a key after which somebody is no longer writing
+  const { desk, answerForm, text, say, isBusy } = deskPage;
+  let lastKeyAt = 0;
+  let isStray = false; // somebody writes who reached for a field while the desk was busy
   let ranking = []; // tiers of response numbers, best first
 
-  function isTyping(target) {
-    return target.closest?.("textarea, select, [contenteditable], input:not([type=radio], [type=checkbox], [type=hidden])");
-  }
-
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && isTyping(event.target) && desk()?.contains(event.target)) {
+    const isOfStrayWords = continuesStrayWords();
+    if (event.key === "Escape" && ownKeys.isTyping(event.target) && desk()?.contains(event.target)) {
       document.getElementById("desk-heading")?.focus();
       return;
     }
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.isComposing) return;
-    if (isTyping(event.target) || document.querySelector("dialog[open]")) return;
+    if (isOfStrayWords || ownKeys.isTyping(event.target) || document.querySelector("dialog[open]")) return;
     if (event.target.type === "radio" && event.key.startsWith("Arrow")) return;
     if (rankBy(event)) return;
     const wanted = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const control = [...document.querySelectorAll("[data-key]")].find((one) => one.dataset.key.toLowerCase() === wanted.toLowerCase());
     if (!control) return;
     event.preventDefault();
-    use(control);
+    if (!control.closest("[inert]")) use(control);
+    else if (control.tagName === "SUMMARY") isStray = true;
+  });
+
+  // A field that is closed while the desk is busy takes no letters, and the rest of the sentence is no row of shortcuts either.
+  function continuesStrayWords() {
+    if (performance.now() - lastKeyAt > PAUSE) isStray = false;
+    lastKeyAt = performance.now();
+    return isStray;
+  }
+
+  document.addEventListener("pointerdown", (event) => {
+    if (!isBusy() || !desk().contains(event.target)) return;
+    isStray = true;
+    lastKeyAt = performance.now();
   });
 
   function use(control) {
@@ -47,7 +61,7 @@ const deskKeys = (() => {
   // Numbers from best to worst; "=" makes the next one a tie with the last.
   function rankBy(event) {
     const form = answerForm();
-    const rows = form ? [...form.querySelectorAll("[data-rank]")] : [];
+    const rows = form && !form.closest("[inert]") ? [...form.querySelectorAll("[data-rank]")] : [];
     if (!rows.length) return false;
     const number = Number(event.key);
     if (event.key === "Enter" && event.target.closest("a, button, summary")) return false;

@@ -1,4 +1,4 @@
-// The desk's page, for the files beside this one: where its parts are, and how it tells what happened.
+// The desk's page, for the files beside this one: where its parts are, how it tells, and when it waits.
 "use strict";
 
 const deskPage = (() => {
@@ -25,5 +25,21 @@ const deskPage = (() => {
     tell(sentence ? [warning(sentence)] : []);
   }
 
-  return { desk, answerForm, text, say, warning, tell, warn };
+  // While something is on its way, what is written or chosen here would belong to the comparison that is left.
+  const CLOSED_WHILE_BUSY = ".answer-bar, .message-box";
+  let focused = null;
+
+  function isBusy() {
+    return desk()?.getAttribute("aria-busy") === "true";
+  }
+
+  function setBusy(isOnItsWay) {
+    if (isOnItsWay && !isBusy()) focused = document.activeElement;
+    if (isOnItsWay) desk()?.setAttribute("aria-busy", "true");
+    else desk()?.removeAttribute("aria-busy");
+    desk()?.querySelectorAll(CLOSED_WHILE_BUSY).forEach((part) => (part.inert = isOnItsWay));
+    if (!isOnItsWay && document.activeElement === document.body) focused?.focus({ preventScroll: true });
+  }
+
+  return { desk, answerForm, text, say, warning, tell, warn, isBusy, setBusy };
 })();

@@ -6,8 +6,7 @@ const deskSending = (() => {
   const RETRY = 5000; // ms between two tries to send what is kept
   let shownAt = performance.now();
   let retry = null;
-  let delivery = null; // what is kept, on its way
-  const { desk, text, say, warning, tell, warn } = deskPage;
+  const { desk, text, say, warning, tell, warn, isBusy, setBusy } = deskPage;
 
   function bodyOf(form, submitter) {
     const body = new URLSearchParams(new FormData(form));
@@ -21,12 +20,11 @@ const deskSending = (() => {
     if (!form.matches("form[data-answer], form[data-skip], form[data-undo]")) return;
     const isUndo = form.matches("[data-undo]");
     const isKept = isUndo && deskStore.outbox(desk()).length > 0;
-    const isBusy = desk().getAttribute("aria-busy") === "true";
     const isMeantForTheLast = !isUndo && performance.now() - shownAt < GUARD;
-    if (isBusy || isMeantForTheLast || isKept) {
+    if (isBusy() || isMeantForTheLast || isKept) {
       event.preventDefault();
       event.stopImmediatePropagation();
-      if (isKept && !isBusy) undoKept(form);
+      if (isKept && !isBusy()) undoKept(form);
       return;
     }
     if (!form.matches("[data-answer]")) return;
@@ -36,7 +34,7 @@ const deskSending = (() => {
 
   document.addEventListener("htmx:beforeRequest", (event) => {
     if (!event.detail.elt.matches("form[data-answer]")) return;
-    desk().setAttribute("aria-busy", "true");
+    setBusy(true);
     deskNext.show();
   });
 
@@ -47,7 +45,7 @@ const deskSending = (() => {
     if (refused) deskStore.takeBack(desk(), refused);
     if (settled || refused) warn("");
     if (!event.detail.elt.matches?.("form[data-answer]")) return;
-    desk()?.removeAttribute("aria-busy");
+    setBusy(false);
     if (!event.detail.successful) {
       deskNext.putBack();
       keepTrying(event.detail.xhr?.status);
@@ -56,32 +54,48 @@ const deskSending = (() => {
 
   function keepTrying(status) {
     warn(text(status ? "refused" : "offline"));
-    clearTimeout(retry);
-    retry = setTimeout(sendKept, RETRY);
+    sendLater();
     return null;
   }
 
+  function sendLater() {
+    clearTimeout(retry);
+    retry = setTimeout(sendKept, RETRY);
+  }
+
+  // What is written to an answer that is kept goes with it.
+  document.addEventListener("input", (event) => {
+    const form = event.target.closest("form[data-answer]");
+    const kept = form && deskStore.outbox(desk()).find((one) => one.offer === desk().dataset.offer);
+    if (!kept) return;
+    const answer = { name: "answer", value: new URLSearchParams(kept.body).get("answer") };
+    deskStore.post(desk(), kept.offer, bodyOf(form, answer));
+  });
+
   // Answers without a confirmation are sent again: the server knows them by their offer, so one is never counted twice.
+  // What follows takes the page away, and so waits while somebody writes.
   async function sendKept() {
+    if (!deskStore.outbox(desk()).length) return;
+    if (isBusy() || ownKeys.isTyping(document.activeElement)) return sendLater();
     const sent = await deliver();
     if (!sent) return;
     if (sent.stored) say(text("sentLater"));
     htmx.ajax("GET", desk().dataset.url, { target: "#desk", swap: "outerHTML" });
   }
 
-  // One delivery at a time. Null where nothing is kept, or something still is.
-  function deliver() {
+  // One delivery at a time. Null where something is still kept.
+  async function deliver() {
     clearTimeout(retry);
-    delivery ??= sendAll(desk()).finally(() => (delivery = null));
-    return delivery;
+    setBusy(true);
+    const sent = await sendAll(desk());
+    setBusy(false);
+    return sent;
   }
 
   async function sendAll(page) {
-    const kept = page ? deskStore.outbox(page) : [];
-    if (!kept.length) return null;
     const sent = { stored: 0, refused: 0 };
     const notices = [];
-    for (const one of kept) {
+    for (const one of deskStore.outbox(page)) {
       let response;
       try {
         response = await post(page.dataset.answerUrl, one.body);
@@ -110,11 +124,9 @@ const deskSending = (() => {
 
   // What is kept is the last answer, so it is sent before it is taken back: sent afterwards, it would come again.
   async function undoKept(form) {
-    desk().setAttribute("aria-busy", "true");
     const sent = await deliver();
     const [verb, url] = sent?.refused ? ["GET", desk().dataset.url] : ["POST", form.action];
-    if (sent) await htmx.ajax(verb, url, { target: "#desk", swap: "outerHTML" });
-    desk()?.removeAttribute("aria-busy");
+    if (sent) htmx.ajax(verb, url, { target: "#desk", swap: "outerHTML" });
   }
 
   function post(url, body) {
