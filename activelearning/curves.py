@@ -77,9 +77,13 @@ def read_curve(campaign: Campaign) -> Curve:
     ids = {pk for found in stretches.values_list("last", "measured", "saving") for pk in found if pk is not None}
     rows = Estimate.objects.filter(pk__in=ids).order_by("id").values_list(*COLUMNS)
     table = np.array([[math.nan if value is None else float(value) for value in row] for row in rows])
-    fewest_from = np.minimum.accumulate(table[::-1, 0])[::-1]
-    stands = np.r_[table[:-1, 0] < fewest_from[1:], True]
+    stands = np.r_[table[:-1, 0] < fewest_from(table[:, 0])[1:], True]
     return Curve(*table[stands].T)
+
+
+def fewest_from(labels: Floats) -> Floats:
+    """(n,) the smallest count from each place on: what was known of more labels than that no longer stands."""
+    return np.minimum.accumulate(labels[::-1])[::-1]
 
 
 def recent_gain(curve: Curve) -> float | None:

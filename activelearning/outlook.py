@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from activelearning.algorithms.figures import Figure
 from activelearning.algorithms.forecast import Forecast, Measure, StopAdvice, advise_stop, forecast
 from activelearning.algorithms.types import Floats, Ints
-from activelearning.curves import Curve, Scores
+from activelearning.curves import Curve, Scores, fewest_from
 from annotation.models import Campaign
 
 OUTLOOK_POINTS = 40
@@ -97,9 +97,14 @@ def _cost_at(curve: Curve, labels: Floats) -> Floats:
 
 
 def _accuracy_points(scores: Scores) -> tuple[Floats, Floats]:
-    """Control accuracy in up to ten stretches of at least ten labels, by the labels in the estimates that predicted."""
+    """Control accuracy in up to ten stretches of at least ten labels, by the labels in the estimates that predicted.
+
+    Of estimates that stand: after labels were taken back the curve goes on from those that are left.
+    """
     known = scores.labels > 0
     labels, right = scores.labels[known], scores.right[known]
+    stands = labels <= fewest_from(labels)
+    labels, right = labels[stands], right[stands]
     parts = (
         [part for part in np.array_split(np.arange(len(labels)), min(10, len(labels) // 10)) if len(part)]
         if (len(labels) >= 10)

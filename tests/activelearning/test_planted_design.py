@@ -10,8 +10,8 @@ from django.db.models import F
 from activelearning.algorithms.forecast import Measure
 from activelearning.algorithms.types import Singles
 from activelearning.curves import read_curve, read_scores
-from activelearning.models import Estimate, OfferReason, Projection
-from activelearning.outlook import Question, read_outlook
+from activelearning.models import ControlScore, Estimate, OfferReason, Projection
+from activelearning.outlook import Question, measured, read_outlook
 from activelearning.pipeline import embed, embedding, measuring, refit, replan
 from activelearning.progress import read_course, read_features, read_summary, read_work
 from annotation.models import Campaign, Comparison, Label, Membership, Pool, Teacher
@@ -216,3 +216,14 @@ def test_an_accuracy_that_stands_still_is_carried_on_and_ends_the_campaign(
     assert outlook.at_end.value == pytest.approx(0.8)
     assert outlook.advice.should_stop is True
     assert outlook.advice.change.value == pytest.approx(0.0, abs=1e-9)
+
+
+def test_an_accuracy_is_carried_on_from_the_labels_that_are_left(campaign: Campaign, teacher: Teacher) -> None:
+    """All right up to some 440 labels, most of which were taken back; half right since."""
+    plant_scores(campaign, [(0.9, 1.0)] * 40, teacher)
+    ControlScore.objects.update(label_count=F("label_count") + 400)
+    plant_scores(campaign, [(0.9, float(number % 2)) for number in range(40)], teacher)
+    question = Question(Measure.ACCURACY, 200, 0.005)
+    counts, values = measured(read_curve(campaign), read_scores(campaign), question)
+    assert values.tolist() == [0.5] * 4
+    assert counts[-1] <= ControlScore.objects.latest("pk").label_count
