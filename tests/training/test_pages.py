@@ -475,7 +475,7 @@ def test_a_rule_for_every_so_many_labels_starts_again(labelled: Campaign) -> Non
     Campaign.objects.filter(pk=labelled.pk).update(label_count=120)
     labelled.refresh_from_db()
     add_rule(campaign=labelled, kind="every", threshold=50, config=TrainingConfig(method="rerank"))
-    for count, expected in ((130, 0), (170, 1), (171, 0), (219, 0), (220, 1)):
+    for count, expected in ((130, 0), (170, 1), (171, 0), (219, 0), (220, 1), (40, 0), (89, 0), (90, 1)):
         Campaign.objects.filter(pk=labelled.pk).update(label_count=count)
         assert len(start_due_runs()) == expected, count
         Run.objects.update(state=Work.State.DONE)

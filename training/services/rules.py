@@ -64,13 +64,23 @@ def _move_and_start(rule: StartRule) -> Run | None:
 
 
 def due_rules() -> Iterator[StartRule]:
-    """Active rules whose threshold is met, in campaigns where no run of a rule is under way."""
+    """Active rules whose threshold is met, in campaigns where no run of a rule is under way.
+
+    Where labels were taken back since a rule moved on, those that come are counted from the ones that are left.
+    """
     rules = StartRule.objects.filter(is_active=True).exclude(campaign__state=Campaign.State.ARCHIVED)
     for rule in rules.select_related("campaign").order_by("id"):
+        if rule.campaign.label_count < rule.last_label_count:
+            _count_from_what_is_left(rule)
         is_new = rule.campaign.label_count > rule.last_label_count
         busy = Run.objects.filter(campaign=rule.campaign, state__in=(Work.State.WAITING, Work.State.RUNNING))
         if is_new and is_met(rule) and not busy.exists():
             yield rule
+
+
+def _count_from_what_is_left(rule: StartRule) -> None:
+    before, rule.last_label_count = rule.last_label_count, rule.campaign.label_count
+    StartRule.objects.filter(pk=rule.pk, last_label_count=before).update(last_label_count=rule.last_label_count)
 
 
 def is_met(rule: StartRule) -> bool:
