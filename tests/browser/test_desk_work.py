@@ -158,6 +158,26 @@ def test_a_break_is_suggested_with_scripts_and_without(
     picture(page)
 
 
+def test_enter_on_a_criterion_or_the_flag_is_no_answer(desk: Visitor, campaign: Campaign) -> None:
+    Campaign.objects.update(criteria=["helpful"])
+    page = desk.page
+    page.reload()
+    wait_for_prompt(page, 0)
+    page.get_by_role("radio", name="Tie").press("Space")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert").get_by_text("Choose one of the answers.")).to_be_visible()
+    expect(page.get_by_role("radio", name="Tie")).to_be_focused()
+    page.keyboard.press("8")
+    wait_for_prompt(page, 1)
+    expect(page.get_by_text("Choose one of the answers.")).to_have_count(0)
+    label = Label.objects.get()
+    assert (label.choice, label.criteria) == ("both_bad", {"helpful": "tie"})
+    page.goto(f"/desk/{campaign.code}/history/{label.pk}/")
+    page.get_by_role("radio", name="Tie").press("Enter")
+    expect(page.get_by_text("Choose one of the answers.")).to_be_visible()
+    assert current() == [("both_bad", None)]
+
+
 def test_a_double_click_is_one_answer(desk: Visitor) -> None:
     desk.page.wait_for_timeout(GUARD)
     desk.page.get_by_role("button", name="A is better: much").dblclick()

@@ -28,7 +28,12 @@ const deskSending = (() => {
       return;
     }
     if (!form.matches("[data-answer]")) return;
-    event.submitter?.classList.add("is-chosen");
+    if (!event.submitter?.name) {
+      event.preventDefault();
+      event.stopImmediatePropagation();
+      return warn(text("choose"));
+    }
+    event.submitter.classList.add("is-chosen");
     deskStore.post(desk(), desk().dataset.offer, bodyOf(form, event.submitter));
   }, true);
 
