@@ -110,6 +110,22 @@ def test_an_answer_that_is_kept_and_taken_back_does_not_come_again(desk: Visitor
     ]
 
 
+def test_an_answer_that_meets_an_undo_on_its_way_is_not_filed(desk: Visitor) -> None:
+    page = desk.page
+    wait_for_prompt(page, 0)
+    page.keyboard.press("4")
+    wait_for_prompt(page, 1)
+    on_its_way: list[Route] = []
+    page.route("**/undo/", lambda route: on_its_way.append(route), times=1)
+    page.keyboard.press("u")
+    expect(page.locator("#desk")).to_have_attribute("aria-busy", "true")
+    page.keyboard.press("7")
+    on_its_way[0].continue_()
+    wait_for_prompt(page, 0)
+    assert kept_in(page, "outbox:") in ("", "[]")
+    assert Label.objects.get().state == "retracted"
+
+
 def write_reason(page: Page, words: str) -> None:
     page.keyboard.press("r")
     page.keyboard.type(words)

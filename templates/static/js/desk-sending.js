@@ -37,23 +37,23 @@ const deskSending = (() => {
     deskStore.post(desk(), desk().dataset.offer, bodyOf(form, event.submitter));
   }, true);
 
-  document.addEventListener("htmx:beforeRequest", (event) => {
-    if (!event.detail.elt.matches("form[data-answer]")) return;
+  document.addEventListener("htmx:beforeRequest", ({ detail }) => {
+    if (detail.target.id !== "desk") return;
     setBusy(true);
-    deskNext.show();
+    if (detail.elt.matches("form[data-answer]")) deskNext.show();
   });
 
-  document.addEventListener("htmx:afterRequest", (event) => {
-    const settled = event.detail.xhr?.getResponseHeader("X-Settled");
+  document.addEventListener("htmx:afterRequest", ({ detail }) => {
+    if (detail.requestConfig.target.id !== "desk") return;
+    setBusy(false);
+    const settled = detail.xhr.getResponseHeader("X-Settled");
     if (settled) deskStore.settle(desk(), settled);
-    const refused = event.detail.xhr?.getResponseHeader("X-Refused");
+    const refused = detail.xhr.getResponseHeader("X-Refused");
     if (refused) deskStore.takeBack(desk(), refused);
     if (settled || refused) warn("");
-    if (!event.detail.elt.matches?.("form[data-answer]")) return;
-    setBusy(false);
-    if (!event.detail.successful) {
+    if (!detail.successful && detail.elt.matches("form[data-answer]")) {
       deskNext.putBack();
-      keepTrying(event.detail.xhr?.status);
+      keepTrying(detail.xhr.status);
     }
   });
 
