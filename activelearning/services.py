@@ -131,11 +131,16 @@ def _has_short_queue(campaign: Campaign, *, below: int) -> bool:
 
 
 def stale_campaigns() -> tuple[list[int], list[int]]:
-    """Campaigns whose features are incomplete, and campaigns to plan anew: what the beat asks for."""
-    campaigns = Campaign.objects.exclude(state=Campaign.State.ARCHIVED)
-    embedding = [campaign.pk for campaign in campaigns if needs_embedding(campaign)]
-    planning = [campaign.pk for campaign in campaigns.exclude(state=Campaign.State.DRAFT) if needs_planning(campaign)]
-    return embedding, planning
+    """Campaigns whose features are incomplete, and campaigns to plan anew: what the beat asks for.
+
+    An archived one gets no more features; but what its estimate learned from labels that are withdrawn has to go.
+    """
+    to_embed = Campaign.objects.exclude(state=Campaign.State.ARCHIVED)
+    to_plan = Campaign.objects.exclude(state=Campaign.State.DRAFT)
+    return (
+        [campaign.pk for campaign in to_embed if needs_embedding(campaign)],
+        [campaign.pk for campaign in to_plan if needs_planning(campaign)],
+    )
 
 
 def ask_for_effects(*, teacher: Teacher) -> list[int]:

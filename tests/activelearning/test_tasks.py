@@ -8,10 +8,11 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from activelearning import tasks
-from activelearning.models import EmbeddingProgress, Estimate, PlanLease
+from activelearning.models import EmbeddingProgress, Estimate, PlanLease, TeacherRationality
 from activelearning.pipeline import embed, replan
 from activelearning.services import needs_embedding, needs_planning, stale_campaigns
-from annotation.models import Campaign, Offer, Pool, Teacher
+from annotation.models import Campaign, Label, Offer, Pool, Teacher
+from annotation.services.people import REMOVE, withdraw_teacher
 from config.celery import app
 from tests.activelearning.conftest import FakeEncoder, answer, hire
 from tests.conftest import add_conversations
@@ -99,11 +100,31 @@ def test_a_campaign_that_was_just_opened_is_planned_for_those_who_have_never_com
     assert ("activelearning.replan", (filled.pk,)) in sent_tasks
 
 
-def test_drafts_are_embedded_and_archives_left_alone(filled: Campaign) -> None:
+def test_drafts_are_embedded_and_archives_are_not(filled: Campaign) -> None:
     Campaign.objects.filter(pk=filled.pk).update(state="draft")
     assert stale_campaigns() == ([filled.pk], [])
     Campaign.objects.filter(pk=filled.pk).update(state="archived")
     assert stale_campaigns() == ([], [])
+
+
+def test_what_a_withdrawal_takes_from_an_archived_campaign_is_unlearned_there_too(filled: Campaign, pool: Pool) -> None:
+    """The message for it may be lost."""
+    Campaign.objects.filter(pk=filled.pk).update(rationality_mode="estimated")
+    stays, gone = hire(pool, 2)
+    embed(filled.pk)
+    for _ in range(3):
+        replan(filled.pk)
+        answer(filled, stays)
+        answer(filled, gone)
+    replan(filled.pk)
+    Campaign.objects.filter(pk=filled.pk).update(state="archived")
+    assert stale_campaigns() == ([], [])
+    withdraw_teacher(teacher=gone, how=REMOVE, user=None)
+    assert stale_campaigns() == ([], [filled.pk])
+    tasks.replan(filled.pk)
+    assert stale_campaigns() == ([], [])
+    assert Estimate.objects.latest().label_count == Label.objects.filter(teacher=stays).count()
+    assert set(TeacherRationality.objects.values_list("teacher", flat=True)) == {stays.pk}
 
 
 def test_changed_dimensions_ask_for_a_new_projection_and_no_new_features(
