@@ -39,16 +39,25 @@ def _closed_rows(inputs: Inputs, pool: PoolRows) -> list[Ints]:
 
 
 def still_pays(
-    inputs: Inputs, pool: PoolRows, *, rows: Ints, teachers: Ints, rationality: Floats, open_rows: Ints
+    inputs: Inputs,
+    pool: PoolRows,
+    *,
+    rows: Ints,
+    teachers: Ints,
+    counted: Floats,
+    rationality: Floats,
+    open_rows: Ints,
 ) -> Bools:
     """(f,) which queued offers still gain, per cost, half of what their teacher's best open comparison would.
 
     inputs           `judged` holds the pairs closed to the teachers of these offers: what may not be asked of a teacher
                      could not be offered instead
     rows, teachers   (f,)    row of the pool and index of the teacher, of each queued offer
-    rationality      (k, c)  by kind, the estimate, not a draw: an offer is not withdrawn by chance
+    counted          (k, c)  by kind, >= 0: at which H holds the offers
+    rationality      (k, c)  by kind, at which gains are compared; not a draw: an offer is not withdrawn by chance
     open_rows        rows with room
-    H holds the offers themselves, so theirs is taken out first: q / (1 - w q) is what it would be without them.
+    H holds the offers themselves, so theirs is taken out first: q / (1 - w q) is what it would be without them, w the
+    weight that H has of them.
     """
     if not len(rows):
         return np.zeros(0, dtype=bool)
@@ -56,9 +65,9 @@ def still_pays(
     q, gap = _measured(inputs, pool, looked)
     own_q, own_gap = _measured(inputs, pool, rows)
     own_rho = rationality[teachers, pool.kind[rows]]
-    own_weight = label_weight(own_gap, own_rho)
-    without = own_q / np.maximum(1.0 - own_weight * own_q, 1e-12)
-    gain = information_gain(own_weight, without)
+    held = label_weight(own_gap, counted[teachers, pool.kind[rows]])
+    without = own_q / np.maximum(1.0 - held * own_q, 1e-12)
+    gain = information_gain(label_weight(own_gap, own_rho), without)
     best = np.zeros(len(inputs.teacher))
     closed = _closed_rows(inputs, pool)
     for teacher in np.unique(teachers).tolist():

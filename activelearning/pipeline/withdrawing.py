@@ -46,7 +46,9 @@ def _still_pays(scene: Scene, places: Ints) -> Bools:
     inputs = gather(scene, looking_at=np.unique(offers.teacher[places]))
     if inputs is None:
         return np.ones(len(places), dtype=bool)
-    rationality = known.hopeful_rationality(inputs.teacher, len(pool.categories), stated=stated_of(scene))
+    stated, width = stated_of(scene), len(pool.categories)
+    counted = np.maximum(known.rationality_of(inputs.teacher, width, stated=stated), 0.0)
+    hopeful = known.hopeful_rationality(inputs.teacher, width, stated=stated)
     ready = pool.has_features[offers.row[places]] & ~pool.is_urgent[offers.row[places]]
     pays = np.ones(len(places), dtype=bool)
     pays[ready] = still_pays(
@@ -54,7 +56,8 @@ def _still_pays(scene: Scene, places: Ints) -> Bools:
         pool,
         rows=offers.row[places[ready]],
         teachers=np.searchsorted(inputs.teacher, offers.teacher[places[ready]]),
-        rationality=rationality[:, pool.category_of_kind],
+        counted=counted[:, pool.category_of_kind],
+        rationality=hopeful[:, pool.category_of_kind],
         open_rows=open_rows(scene),
     )
     return pays

@@ -1,5 +1,6 @@
 """The choice of one plan from planted inputs, beside what the design picks: repeats, control, and what is counted."""
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 
 from activelearning.arrays import PoolRows
 from activelearning.planning import Chosen, Inputs, choose
-from activelearning.weighing import runners_up
+from activelearning.weighing import WORTH, runners_up, still_pays
 
 Z = np.array([[2.0, 0.0], [0.0, 1.0], [1.0, 1.0], [2.0, 0.1]])
 
@@ -143,6 +144,24 @@ def test_nobody_is_named_beside_a_choice_who_had_answered_it_or_had_no_room_and_
     ((teachers, comparisons),) = runners_up(inputs, pool, chosen, open_rows=np.arange(4))
     assert [place for place, _ in teachers] == [2]
     assert [row for row, _ in comparisons] == [2, 1]
+
+
+def test_a_queued_offer_is_taken_out_of_the_information_as_it_was_counted_in() -> None:
+    """At rationality 1/2 it is in H with 1/16: without it q is 4. Hoped for at 3 it gains log 10, the other log 226."""
+    pool = plant_pool(np.array([[2.0, 0.0], [0.0, 10.0]]))
+    inputs = plant_inputs(pool, information=np.diag([1 + 4 / 16, 1.0]))
+    one, counted, hopeful = np.array([0]), np.array([[0.5]]), np.array([[3.0]])
+
+    def pays(pool: PoolRows) -> bool:
+        found = still_pays(
+            inputs, pool, rows=one, teachers=one, counted=counted, rationality=hopeful, open_rows=np.array([1])
+        )
+        return bool(found[0])
+
+    assert math.log(10) < WORTH * math.log(226)
+    assert not pays(pool)
+    assert math.log(10) > WORTH * math.log(82)
+    assert pays(plant_pool(np.array([[2.0, 0.0], [0.0, 6.0]])))
 
 
 # By which rule --------------------------------------------------------------------------------------------------------
