@@ -9,7 +9,7 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Page, expect
 
-from annotation.models import Campaign, Label, Offer, Teacher, User
+from annotation.models import Campaign, Label, Offer, Response, Teacher, User
 from tests.browser.conftest import Visitor, queue
 from tests.conftest import add_conversations
 
@@ -176,6 +176,19 @@ def test_enter_on_a_criterion_or_the_flag_is_no_answer(desk: Visitor, campaign: 
     page.get_by_role("radio", name="Tie").press("Enter")
     expect(page.get_by_text("Choose one of the answers.")).to_be_visible()
     assert current() == [("both_bad", None)]
+
+
+def test_an_arrow_that_scrolls_a_table_is_no_answer(desk: Visitor) -> None:
+    page = desk.page
+    table = "| a | b |\n|---|---|\n| " + "wide " * 100 + " | " + "wide " * 100 + " |"
+    Response.objects.update(messages=[{"role": "assistant", "content": table}])
+    page.reload()
+    wait_for_prompt(page, 0)
+    page.locator("#comparison .table-wrap").first.press("ArrowRight")
+    page.locator("#prompt").press("ArrowLeft")
+    page.locator("#desk-heading").press("t")
+    wait_for_prompt(page, 1)
+    assert current() == [("tie", None)]
 
 
 def test_a_double_click_is_one_answer(desk: Visitor) -> None:

@@ -1,10 +1,11 @@
 """The reviewer's page in a real browser: by keyboard alone, without JavaScript, and axe objects to nothing."""
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from annotation.models import Adjudication, Campaign, Label, Offer, Review, Role, Teacher, User
 from annotation.services.labels import record_label
@@ -101,6 +102,7 @@ def test_a_reviewer_works_by_keys_alone(visit: Callable[..., Visitor], carol: Us
     page = visit(carol).page
     page.goto(at(reviews[0]))
     page.wait_for_timeout(400)
+    page.locator(".table-wrap").last.press("ArrowLeft")
     page.keyboard.press("r")
     page.keyboard.type("Because t and x.")
     page.keyboard.press("Escape")
@@ -119,6 +121,26 @@ def test_a_reviewer_works_by_keys_alone(visit: Callable[..., Visitor], carol: Us
     page.keyboard.press("x")
     page.wait_for_timeout(300)
     assert not Adjudication.objects.filter(state="current").exists()
+
+
+def test_a_key_in_the_moment_a_slow_page_appears_decides_nothing(
+    visit: Callable[..., Visitor], carol: User, reviews: list[Review]
+) -> None:
+    page = visit(carol).page
+    page.goto(at(reviews[0]))
+    page.wait_for_timeout(400)
+    pressed = "document.dispatchEvent(new KeyboardEvent('keydown', { key: 't', bubbles: true }))"
+    page.add_init_script(f"addEventListener('DOMContentLoaded', () => setTimeout(() => {pressed}, 20))")
+
+    def answer_late(route: Route) -> None:
+        time.sleep(0.5)
+        route.continue_()
+
+    page.route("**" + at(reviews[0]), answer_late)
+    page.keyboard.press("t")
+    page.wait_for_url("**?decided=*")
+    page.wait_for_timeout(500)
+    assert Adjudication.objects.count() == 1
 
 
 def test_all_of_it_works_without_javascript(visit: Callable[..., Visitor], carol: User, reviews: list[Review]) -> None:

@@ -15,8 +15,7 @@ const deskKeys = (() => {
       return;
     }
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.isComposing) return;
-    if (isOfStrayWords || ownKeys.isTyping(event.target) || document.querySelector("dialog[open]")) return;
-    if (event.target.type === "radio" && event.key.startsWith("Arrow")) return;
+    if (isOfStrayWords || ownKeys.keeps(event) || document.querySelector("dialog[open]")) return;
     if (rankBy(event)) return;
     const wanted = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const control = [...document.querySelectorAll("[data-key]")].find((one) => one.dataset.key.toLowerCase() === wanted.toLowerCase());

@@ -2,9 +2,16 @@
 "use strict";
 
 const ownKeys = (() => {
+  const SCROLLED = ".table-wrap, .math-block, .prompt, .guidelines-panel, pre";
+
   function isTyping(target) {
     return Boolean(target.closest?.("textarea, select, [contenteditable], input:not([type=radio], [type=checkbox], [type=hidden])"));
   }
 
-  return { isTyping };
+  // All keys where somebody types; arrows where they choose or scroll.
+  function keeps({ target, key }) {
+    return isTyping(target) || (key.startsWith("Arrow") && (target.type === "radio" || Boolean(target.closest?.(SCROLLED))));
+  }
+
+  return { isTyping, keeps };
 })();

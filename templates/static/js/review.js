@@ -4,15 +4,12 @@
 (() => {
   const GUARD = 350; // ms after the page appears in which a key is still meant for the one before
   const OFF = "review-keys-off";
-
-  function isTyping(target) {
-    return target.closest?.("textarea, select, input:not([type=checkbox], [type=hidden])");
-  }
+  let shownAt = performance.now(); // which a slow reply puts long after the navigation began
 
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape" && isTyping(event.target)) return event.target.blur();
+    if (event.key === "Escape" && ownKeys.isTyping(event.target)) return event.target.blur();
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey || event.repeat || event.isComposing) return;
-    if (isTyping(event.target) || localStorage.getItem(OFF) || performance.now() < GUARD) return;
+    if (ownKeys.keeps(event) || localStorage.getItem(OFF) || performance.now() - shownAt < GUARD) return;
     const control = [...document.querySelectorAll("[data-key]")].find((one) => one.dataset.key.toLowerCase() === event.key.toLowerCase());
     if (!control) return;
     event.preventDefault();
@@ -26,6 +23,7 @@
     event.target.dataset.isSent = "yes";
   });
   window.addEventListener("pageshow", () => {
+    shownAt = performance.now();
     document.querySelectorAll("form[data-is-sent]").forEach((form) => delete form.dataset.isSent);
   });
 
