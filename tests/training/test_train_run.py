@@ -302,6 +302,23 @@ def test_negative_rationality_is_left_out_and_recorded_judgements_judge_only(lab
     assert data.lineage["held_out"] == "0 labels, 4 recorded judgements"
 
 
+def test_who_answered_held_out_comparisons_alone_judges_at_the_stated_rationality_or_is_said_not_to(
+    labelled: Campaign, pool: Any
+) -> None:
+    sharp, inverted = (Teacher.objects.create(kind=Teacher.Kind.SIMULATED) for _ in range(2))
+    Membership.objects.create(pool=pool, teacher=sharp, rationality={"": 3.0})
+    Membership.objects.create(pool=pool, teacher=inverted, rationality={"": -1.0})
+    one, two = Comparison.objects.filter(is_held_out=True).order_by("id")[:2]
+    answer_again(one, sharp, choice="first")
+    answer_again(two, inverted, choice="first")
+    run = start_run(campaign=labelled, config=TrainingConfig(method="rerank"), is_forced=True)
+    data = build(run, label_set=freeze(labelled))
+    assert sorted(row.rationality for row in data.held_out) == [1.0] * 15 + [3.0]
+    assert data.lineage["held_out"] == (
+        "16 labels, 0 recorded judgements (left out for a rationality that is not above 0: 1)"
+    )
+
+
 def test_a_prompt_is_held_out_where_any_of_its_comparisons_is(labelled: Campaign) -> None:
     trained, alone = Conversation.objects.filter(is_held_out=False).order_by("id")[:2]
     Comparison.objects.filter(pk=alone.comparisons.order_by("id").first().pk).update(is_held_out=True)

@@ -1,6 +1,6 @@
 """From frozen lines to the arrays and rows that a run learns from: the only file of this app that knows both."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -13,7 +13,7 @@ from activelearning.algorithms.types import Floats, Ints, Labels
 from activelearning.learned import LEARNED_ARMS
 from annotation.models import Campaign, Comparison, Conversation, RecordedJudgement
 from training.algorithms.data import Candidates, Preference
-from training.datasets.exports import implied_pairs
+from training.datasets.exports import Rationalities, implied_pairs, rationality_of
 from training.datasets.frozen import Line
 
 CANDIDATE_LIMIT = 20_000  # conversations that a policy answers at the end of its run
@@ -157,13 +157,11 @@ def labels_of(judged: Judged, features: Features) -> Labels:
     )
 
 
-def preferences_of(
-    pairs: Iterable[Pair], features: Features, *, rationality: Mapping[tuple[str, str], float]
-) -> list[Preference]:
+def preferences_of(pairs: Iterable[Pair], features: Features, *, rationality: Rationalities) -> list[Preference]:
     """Rows to train on or to judge by. A teacher whose rationality is not above 0 tells nothing that DPO could use."""
     found = []
     for pair in pairs:
-        rho = rationality.get((pair.teacher, pair.category), rationality.get((pair.teacher, ""), 1.0))
+        rho = rationality_of(rationality, pair.teacher, pair.category)
         if rho <= 0:
             continue
         chosen, rejected = (pair.b, pair.a) if pair.outcome < 0.5 else (pair.a, pair.b)

@@ -2,6 +2,7 @@
 
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from activelearning.pipeline.known import latest
 from activelearning.storage import read_arrays
 from annotation.models import Campaign, Comparison
 from training.algorithms.config import TrainingConfig
-from training.algorithms.data import TrainingData
+from training.algorithms.data import Preference, TrainingData, count_labels
 from training.datasets.arrays import (
     Features,
     Judged,
@@ -31,7 +32,7 @@ from training.datasets.arrays import (
     read_pairs,
     recorded_pairs,
 )
-from training.datasets.exports import rationalities_of, rationality_of
+from training.datasets.exports import Rationalities, rationalities_of, rationality_of
 from training.datasets.frozen import read_lines
 from training.models import LabelSet, Run
 from training.pipeline.forgetting import SEEN, count_withdrawn, is_outdated, start_over
@@ -47,7 +48,7 @@ class CannotTrain(Exception):
 
 @dataclass(frozen=True)
 class Fit:
-    """The reward on the frozen labels, and the rationality of each (teacher, category) that it used.
+    """The reward on the frozen labels, and the rationality of each (teacher, category) by which others are judged too.
 
     information  (d, d)  H of the labels; where rationalities are estimated, what is left after not knowing them (M10)
     least        the smallest eigenvalue of H (M4) in either case
@@ -56,7 +57,7 @@ class Fit:
     theta: Floats
     information: Floats
     ridge: float
-    rationality: dict[tuple[str, str], float]
+    rationality: Rationalities
     least: float
 
 
@@ -85,6 +86,7 @@ def prepare(run: Run, *, label_set: LabelSet, folder: Path) -> TrainingData:
 def build(run: Run, *, label_set: LabelSet) -> TrainingData:
     """Read the label set, fit on it, and gather the prompts that the policy will answer."""
     campaign = run.campaign
+    stated = _stated(campaign)  # before the lines, which take minutes: who leaves meanwhile has one name in both
     judged = read_pairs(read_lines(label_set))
     if not judged.fitted:
         raise CannotTrain("The label set has no label that may be learned from: all are held out, or of other arms.")
@@ -92,17 +94,19 @@ def build(run: Run, *, label_set: LabelSet) -> TrainingData:
     _check_features(judged, features)
     config = TrainingConfig.from_json(run.config)
     ridge = next_ridge(campaign, latest(campaign))
-    fitted = fit_reward(campaign, judged, features, ridge=ridge)
+    fitted = fit_reward(judged, features, stated=stated, ridge=ridge)
     if not run.is_forced and (reason := deficiency(fitted.least, ridge=ridge)):
         raise CannotTrain(reason)
     preferences = preferences_of(judged.fitted, features, rationality=fitted.rationality)
     if not any(row.target != 0.5 for row in preferences) and config.method != "rerank":
         raise CannotTrain("Every label is a tie: there is no preference to train a model on.")
-    recorded = recorded_pairs(campaign, known=judged.held_out)
-    held_out = [pair for pair in recorded if features.has(pair.a["id"]) and features.has(pair.b["id"])]
+    held_out = preferences_of(judged.held_out, features, rationality=fitted.rationality)
+    pairs = recorded_pairs(campaign, known=judged.held_out)
+    pairs = [pair for pair in pairs if features.has(pair.a["id"]) and features.has(pair.b["id"])]
+    recorded = preferences_of(pairs, features, rationality={})
     return TrainingData(
         preferences=preferences,
-        held_out=preferences_of([*judged.held_out, *held_out], features, rationality=fitted.rationality),
+        held_out=[*held_out, *recorded],
         candidates=list(candidates_of(candidate_ids(campaign), features)),
         theta=fitted.theta,
         information=fitted.information,
@@ -116,25 +120,37 @@ def build(run: Run, *, label_set: LabelSet) -> TrainingData:
             "label_set": label_set.digest,
             "estimate": str(run.estimate.code) if run.estimate else "",
             "parent": str(run.parent.code) if run.parent else "",
-            "held_out": f"{len({pair.label for pair in judged.held_out})} labels, {len(held_out)} recorded judgements",
+            "held_out": _say_held_out(judged, held_out, recorded),
         },
     )
 
 
-def fit_reward(campaign: Campaign, judged: Judged, features: Features, *, ridge: float) -> Fit:
-    """theta_hat on the frozen labels (M5), with the rationalities the campaign states or, jointly, estimates (M10)."""
+def _stated(campaign: Campaign) -> Rationalities | None:
+    """None where rationalities are to be estimated on the labels."""
+    is_estimated = campaign.rationality_mode == Campaign.RationalityMode.ESTIMATED
+    return None if is_estimated else rationalities_of(campaign)
+
+
+def _say_held_out(judged: Judged, labels: Sequence[Preference], recorded: Sequence[Preference]) -> str:
+    count = count_labels(labels)
+    silent = len({pair.label for pair in judged.held_out}) - count
+    said = f"{count} labels, {len(recorded)} recorded judgements"
+    return f"{said} (left out for a rationality that is not above 0: {silent})" if silent else said
+
+
+def fit_reward(judged: Judged, features: Features, *, stated: Rationalities | None, ridge: float) -> Fit:
+    """theta_hat on the frozen labels (M5), with rationalities as stated or, jointly, estimated (M10)."""
     labels = labels_of(judged, features)
-    if campaign.rationality_mode == Campaign.RationalityMode.ESTIMATED:
+    if stated is None:
         joint = fit_jointly(labels, teachers=len(judged.teachers), categories=len(judged.categories), ridge=ridge)
         least = float(np.linalg.eigvalsh(joint.information)[0])
         return Fit(joint.theta, joint.marginal_information, ridge, _named(judged, joint.rationality), least)
-    stated = rationalities_of(campaign)
     rationality = np.array(
         [[rationality_of(stated, teacher, name) for name in judged.categories] for teacher in judged.teachers]
     )
     estimate = fit(labels, rationality=rationality, ridge=ridge, bias_prior=PULL)
     least = float(np.linalg.eigvalsh(estimate.information)[0])
-    return Fit(estimate.theta, estimate.information, ridge, _named(judged, rationality), least)
+    return Fit(estimate.theta, estimate.information, ridge, stated, least)
 
 
 def load_features(campaign: Campaign) -> tuple[Features, Projection]:
@@ -175,7 +191,7 @@ def _check_features(judged: Judged, features: Features) -> None:
         )
 
 
-def _named(judged: Judged, rationality: Floats) -> dict[tuple[str, str], float]:
+def _named(judged: Judged, rationality: Floats) -> Rationalities:
     """(k, c) by names, and under "" each teacher's mean, for categories that the fit has not seen."""
     found = {
         (teacher, category): float(rationality[k, c])
