@@ -270,6 +270,53 @@ def test_an_expired_session_keeps_the_answer_until_after_the_sign_in(
     assert (label.choice, label.strength, label.reason) == ("second", 3, "Written before")
 
 
+def sign_in_elsewhere(desk: Visitor) -> None:
+    """In another tab, and as the same teacher: what this page holds as its token is refused from now on."""
+    desk.context.add_cookies([{"name": "csrftoken", "value": "a" * 32, "url": desk.base}])
+
+
+def test_an_answer_is_taken_from_a_page_from_before_another_sign_in(desk: Visitor) -> None:
+    page = desk.page
+    wait_for_prompt(page, 0)
+    sign_in_elsewhere(desk)
+    page.keyboard.press("1")
+    wait_for_prompt(page, 1)
+    assert Label.objects.get().strength == 3
+    page.keyboard.press("u")
+    wait_for_prompt(page, 0)
+    assert Label.objects.get().state == "retracted"
+
+
+def test_an_answer_waits_while_somebody_else_is_signed_in(desk: Visitor, dora_at_work: User) -> None:
+    page = desk.page
+    wait_for_prompt(page, 0)
+    desk.sign_in(dora_at_work)
+    page.keyboard.press("1")
+    expect(page.get_by_text("sign in again and it will be sent")).to_be_visible()
+    assert "first" in kept_in(page, "outbox:")
+    assert not Label.objects.exists()
+
+
+def test_a_delivery_without_a_reply_is_given_up(desk: Visitor) -> None:
+    desk.context.add_init_script(
+        "AbortSignal.timeout = () => { const gone = new AbortController();"
+        " setTimeout(() => gone.abort(), 300); return gone.signal; };"
+    )
+    page = desk.page
+    page.reload()
+    wait_for_prompt(page, 0)
+    page.route("**/answer/", lambda route: route.abort(), times=1)
+    page.keyboard.press("2")
+    expect(page.get_by_text("Your answer is kept in this browser").first).to_be_visible()
+    page.route("**/answer/", lambda _route: None, times=1)
+    page.evaluate("window.dispatchEvent(new Event('online'))")
+    expect(page.locator("#desk")).to_have_attribute("aria-busy", "true")
+    expect(page.get_by_text("Your answer is kept in this browser").first).to_be_visible()
+    page.keyboard.press("u")
+    expect(page.get_by_text("Taken back.", exact=True)).to_be_visible()
+    assert Label.objects.get().state == "retracted"
+
+
 def test_somebody_else_at_the_same_screen_sends_and_sees_nothing_of_it(
     desk: Visitor, campaign: Campaign, dora_at_work: User
 ) -> None:

@@ -2,7 +2,7 @@
 "use strict";
 
 const deskNext = (() => {
-  const { desk } = deskPage;
+  const { desk, ask } = deskPage;
   let before = null; // the comparison that the prepared one stands in for, while an answer is on its way
 
   async function prepare() {
@@ -13,7 +13,7 @@ const deskNext = (() => {
     await new Promise((wait) => setTimeout(wait, 400));
     if (desk()?.dataset.offer !== offer || desk().getAttribute("aria-busy")) return;
     try {
-      const response = await fetch(page.dataset.nextUrl, { headers: { "HX-Request": "true" } });
+      const response = await ask(page.dataset.nextUrl);
       if (response.status !== 200 || response.headers.get("HX-Redirect")) return;
       const template = document.createElement("template");
       template.innerHTML = await response.text();

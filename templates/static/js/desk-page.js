@@ -25,6 +25,22 @@ const deskPage = (() => {
     tell(sentence ? [warning(sentence)] : []);
   }
 
+  // Asking the server, no longer than htmx does.
+  const TIMEOUT = 15000;
+
+  function ask(url, options = {}) {
+    const headers = { ...options.headers, "HX-Request": "true" };
+    return fetch(url, { ...options, headers, signal: AbortSignal.timeout(TIMEOUT) });
+  }
+
+  // Who signs in anew in another tab has another token, and each desk brings its own: all requests from here on take it over.
+  const token = () => JSON.parse(document.body.getAttribute("hx-headers"))["x-csrftoken"];
+
+  function takeToken(page) {
+    document.body.setAttribute("hx-headers", JSON.stringify({ "x-csrftoken": page.dataset.token }));
+    document.querySelectorAll("[name=csrfmiddlewaretoken]").forEach((field) => (field.value = page.dataset.token));
+  }
+
   // While something is on its way, what is written or chosen here would belong to the comparison that is left.
   const CLOSED_WHILE_BUSY = ".answer-bar, .message-box";
   let focused = null;
@@ -41,5 +57,5 @@ const deskPage = (() => {
     if (!isOnItsWay && document.activeElement === document.body) focused?.focus({ preventScroll: true });
   }
 
-  return { desk, answerForm, text, say, warning, tell, warn, isBusy, setBusy };
+  return { desk, answerForm, text, say, warning, tell, warn, ask, token, takeToken, isBusy, setBusy };
 })();

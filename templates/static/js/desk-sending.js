@@ -6,7 +6,8 @@ const deskSending = (() => {
   const RETRY = 5000; // ms between two tries to send what is kept
   let shownAt = performance.now();
   let retry = null;
-  const { desk, text, say, warning, tell, warn, isBusy, setBusy } = deskPage;
+  const DENIED = [403, 404]; // what the server says to somebody else, or to a page from before they signed in anew
+  const { desk, text, say, warning, tell, warn, ask, token, takeToken, isBusy, setBusy } = deskPage;
 
   function bodyOf(form, submitter) {
     const body = new URLSearchParams(new FormData(form));
@@ -53,7 +54,8 @@ const deskSending = (() => {
     if (settled || refused) warn("");
     if (!detail.successful && detail.elt.matches("form[data-answer]")) {
       deskNext.putBack();
-      keepTrying(detail.xhr.status);
+      if (DENIED.includes(detail.xhr.status)) sendKept();
+      else keepTrying(detail.xhr.status);
     }
   });
 
@@ -103,15 +105,16 @@ const deskSending = (() => {
     for (const one of deskStore.outbox(page)) {
       let response;
       try {
-        response = await post(page.dataset.answerUrl, one.body);
+        response = await post(page, one.body);
+        if (DENIED.includes(response.status)) {
+          if (!(await isStillTheirs(page))) return signedOut();
+          response = await post(page, one.body);
+        }
         notices.push(...noticesIn(await response.text()));
       } catch {
         return keepTrying(0);
       }
-      if (response.headers.get("HX-Redirect")) {
-        warn(text("signedOut"));
-        return null;
-      }
+      if (response.headers.get("HX-Redirect")) return signedOut();
       if (response.headers.get("X-Settled") === one.offer) {
         deskStore.settle(page, one.offer);
         sent.stored += 1;
@@ -134,20 +137,34 @@ const deskSending = (() => {
     if (sent) htmx.ajax(verb, url, { target: "#desk", swap: "outerHTML" });
   }
 
-  function post(url, body) {
-    const headers = {
-      "Content-Type": "application/x-www-form-urlencoded",
-      "HX-Request": "true",
-      "X-CSRFToken": JSON.parse(document.body.getAttribute("hx-headers"))["x-csrftoken"],
-    };
-    return fetch(url, { method: "POST", body, headers });
+  function signedOut() {
+    warn(text("signedOut"));
+    return null;
+  }
+
+  function post(page, body) {
+    const headers = { "Content-Type": "application/x-www-form-urlencoded", "X-CSRFToken": token() };
+    return ask(page.dataset.answerUrl, { method: "POST", body, headers });
+  }
+
+  // Whether the browser is still signed in as the teacher of this page, whose token it then takes over.
+  async function isStillTheirs(page) {
+    const response = await ask(page.dataset.url);
+    const fresh = parsed(await response.text()).getElementById("desk");
+    const isTheirs = fresh?.dataset.teacher === page.dataset.teacher;
+    if (isTheirs) takeToken(fresh);
+    return isTheirs;
   }
 
   // What the server says about an answer: why it was not taken, or what a lesson expected.
   function noticesIn(reply) {
+    return parsed(reply).querySelectorAll("#desk > .notice");
+  }
+
+  function parsed(reply) {
     const template = document.createElement("template");
     template.innerHTML = reply;
-    return template.content.querySelectorAll("#desk > .notice");
+    return template.content;
   }
 
   window.addEventListener("online", () => {

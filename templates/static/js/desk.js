@@ -3,13 +3,14 @@
 "use strict";
 
 (() => {
-  const { desk, text, say } = deskPage;
+  const { desk, text, say, takeToken } = deskPage;
 
   // A new state of the desk -------------------------------------------------------------------------------------------
 
   function settleIn(isFirst) {
     const page = desk();
     if (!page) return;
+    takeToken(page);
     deskSending.begin();
     deskDrafts.restore();
     deskKeys.begin();
