@@ -1,23 +1,21 @@
 """When somebody works, from their own page: time zone, time off, working hours."""
 
 from django.contrib import messages
-from django.contrib.auth.decorators import login_required
 from django.http import HttpResponse
 from django.shortcuts import redirect
 from django.utils.translation import gettext as _
-from django.views.decorators.http import require_POST
 
 from annotation.access import taught_campaigns
 from annotation.forms.hours import HoursForm, TimeOffForm, ZoneForm
+from annotation.models import Teacher
 from annotation.services.people import set_time_off, set_time_zone, set_working_hours
 from annotation.tasks import replan_all
-from annotation.views.mine import own_teacher, show_account
+from annotation.views.mine import own_verb, show_account
 from annotation.views.pages import PageRequest, told
 
 
-@login_required
-@require_POST
-def choose_zone(request: PageRequest) -> HttpResponse:
+@own_verb
+def choose_zone(request: PageRequest, teacher: Teacher | None) -> HttpResponse:
     form = ZoneForm(request.POST)
     if not form.is_valid():
         return show_account(request, zone_form=form)
@@ -27,11 +25,9 @@ def choose_zone(request: PageRequest) -> HttpResponse:
     return redirect("account")
 
 
-@login_required
-@require_POST
-def take_time_off(request: PageRequest) -> HttpResponse:
+@own_verb
+def take_time_off(request: PageRequest, teacher: Teacher | None) -> HttpResponse:
     """Away until the morning of a day; the button that ends it sends no day."""
-    teacher = own_teacher(request)
     if teacher is None:
         return redirect("account")
     if "end" in request.POST:
@@ -47,10 +43,8 @@ def take_time_off(request: PageRequest) -> HttpResponse:
     return redirect("account")
 
 
-@login_required
-@require_POST
-def choose_hours(request: PageRequest) -> HttpResponse:
-    teacher = own_teacher(request)
+@own_verb
+def choose_hours(request: PageRequest, teacher: Teacher | None) -> HttpResponse:
     if teacher is None:
         return redirect("account")
     form = HoursForm({} if "clear" in request.POST else request.POST, hours=[])

@@ -34,7 +34,7 @@ from annotation.models import (
 from annotation.services.enrolments import set_languages
 from annotation.services.news import teacher_of_token, want_news
 from annotation.services.people import set_preferences
-from annotation.views.pages import PageRequest
+from annotation.views.pages import PageRequest, page_of
 
 CHUNK = 500
 LABEL_FIELDS = (
@@ -46,6 +46,15 @@ MEMBERSHIP_FIELDS = (
 )  # fmt: skip
 
 
+def own_teacher(user: User) -> Teacher | None:
+    """The teacher that the user is; None where they only run or look."""
+    return Teacher.objects.filter(user=user).first()
+
+
+own_verb = page_of(own_teacher, "POST", is_own=True, page="account")
+"""Something done on the page of oneself."""
+
+
 @login_required
 @require_GET
 def account(request: PageRequest) -> HttpResponse:
@@ -54,7 +63,7 @@ def account(request: PageRequest) -> HttpResponse:
 
 def show_account(request: PageRequest, **forms: Form) -> HttpResponse:
     """The page of oneself, with a form that could not be taken in place of a fresh one."""
-    teacher = own_teacher(request)
+    teacher = own_teacher(request.user)
     enrolments = Enrolment.objects.filter(teacher=teacher).select_related("campaign").order_by("-id") if teacher else []
     context = {
         "teacher": teacher,
@@ -70,11 +79,10 @@ def show_account(request: PageRequest, **forms: Form) -> HttpResponse:
     return render(request, "annotation/account.html", context)
 
 
-@login_required
-@require_http_methods(["POST"])
-def allow_warnings(request: PageRequest) -> HttpResponse:
+@own_verb
+def allow_warnings(request: PageRequest, teacher: Teacher | None) -> HttpResponse:
     """Take back an opt-out, or an acceptance, of a content warning: it stands before its category again."""
-    teacher, category = own_teacher(request), request.POST.get("category", "")
+    category = request.POST.get("category", "")
     accepted = request.user.preferences.get("accepted_warnings", [])
     if category in accepted:
         set_preferences(user=request.user, accepted_warnings=[name for name in accepted if name != category])
@@ -84,21 +92,17 @@ def allow_warnings(request: PageRequest) -> HttpResponse:
     return redirect("account")
 
 
-@login_required
-@require_http_methods(["POST"])
-def choose_languages(request: HttpRequest) -> HttpResponse:
+@own_verb
+def choose_languages(request: PageRequest, teacher: Teacher | None) -> HttpResponse:
     """The languages that one reads, as words or codes with commas between; none means all."""
-    teacher = own_teacher(request)
     if teacher is not None:
         set_languages(teacher=teacher, languages=codes_of(request.POST.get("languages", "")[:500].split(",")))
     return redirect("account")
 
 
-@login_required
-@require_http_methods(["POST"])
-def choose_news(request: HttpRequest) -> HttpResponse:
+@own_verb
+def choose_news(request: PageRequest, teacher: Teacher | None) -> HttpResponse:
     """Letters when there is work again, on or off. Their links lead to the address that the teacher came by."""
-    teacher = own_teacher(request)
     if teacher is not None:
         origin = request.build_absolute_uri("/") if request.POST.get("news") == "on" else ""
         want_news(teacher=teacher, origin=origin, language=get_language() or "")
@@ -119,16 +123,12 @@ def stop_news(request: HttpRequest, news: str) -> HttpResponse:
 
 @login_required
 @require_GET
-def data(request: HttpRequest) -> StreamingHttpResponse:
+def data(request: PageRequest) -> StreamingHttpResponse:
     """Everything about oneself, streamed, so that years of work come in flat memory."""
-    assert isinstance(request.user, User)
-    response = StreamingHttpResponse(_write_data(request.user, own_teacher(request)), content_type="application/json")
+    written = _write_data(request.user, own_teacher(request.user))
+    response = StreamingHttpResponse(written, content_type="application/json")
     response["Content-Disposition"] = 'attachment; filename="my-data.json"'
     return response
-
-
-def own_teacher(request: HttpRequest) -> Teacher | None:
-    return Teacher.objects.filter(user=request.user).first() if isinstance(request.user, User) else None
 
 
 def _write_data(user: User, teacher: Teacher | None) -> Iterator[str]:

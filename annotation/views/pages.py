@@ -33,11 +33,13 @@ class PageRequest(HtmxRequest):
 View = Callable[..., HttpResponseBase]
 
 
-def page_of(find: Callable[..., object], *methods: str, key: str = "", is_own: bool = False) -> Callable[[View], View]:
+def page_of(
+    find: Callable[..., object], *methods: str, key: str = "", is_own: bool = False, page: str = "home"
+) -> Callable[[View], View]:
     """A page of something that is found for the user by its key in the address, before the method is looked at.
 
     `find(user, key)`, or `find(user)` where the address has no key, raises Http404 for whoever may not see it. Pages on
-    which something can be changed ask for a second factor, but for one's own.
+    which something can be changed ask for a second factor, but for one's own. Of a verb, the sign-in leads to `page`.
     """
     asks_more = not is_own and set(methods) != {"GET"}
 
@@ -45,7 +47,7 @@ def page_of(find: Callable[..., object], *methods: str, key: str = "", is_own: b
         @wraps(view)
         def answer(request: HtmxRequest, **arguments: Any) -> HttpResponseBase:
             if not isinstance(request.user, User):
-                return lead_to_sign_in(request, request.get_full_path() if "GET" in methods else reverse("home"))
+                return lead_to_sign_in(request, request.get_full_path() if "GET" in methods else reverse(page))
             found = find(request.user, arguments.pop(key)) if key else find(request.user)
             if request.method not in methods:
                 return HttpResponseNotAllowed(methods)

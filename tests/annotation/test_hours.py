@@ -194,3 +194,11 @@ def test_staff_who_teach_nowhere_choose_a_zone_only(client: Client, alice: User,
     assert reverse("account_hours") not in page
     for name in ("account_time_off", "account_hours"):
         assert client.post(reverse(name), {"back_on": "x"}).status_code == 302
+
+
+@pytest.mark.parametrize("verb", ["zone", "time_off", "hours", "warnings", "languages", "news"])
+def test_a_verb_without_a_session_leads_by_the_sign_in_to_the_page_of_oneself(client: Client, verb: str) -> None:
+    """The verb's own address would be empty after the sign-in: it takes posts only."""
+    where = reverse(f"account_{verb}")
+    sign_in = f"{reverse('account_login')}?next={reverse('account')}"
+    assert [client.post(where)["Location"], client.get(where)["Location"]] == [sign_in, sign_in]
