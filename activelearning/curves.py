@@ -81,6 +81,12 @@ def read_curve(campaign: Campaign) -> Curve:
     return Curve(*table[stands].T)
 
 
+def last_known(values: Floats) -> float | None:
+    """Of a column of the curve: what it was when last measured."""
+    known = values[np.isfinite(values)]
+    return float(known[-1]) if len(known) else None
+
+
 def fewest_from(labels: Floats) -> Floats:
     """(n,) the smallest count from each place on: what was known of more labels than that no longer stands."""
     return np.minimum.accumulate(labels[::-1])[::-1]

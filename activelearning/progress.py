@@ -11,8 +11,7 @@ from django.utils.translation import gettext as _
 
 from activelearning.algorithms.calibration import Calibration
 from activelearning.algorithms.figures import Figure
-from activelearning.algorithms.types import Floats
-from activelearning.curves import Curve, Scores, read_calibration, read_curve, read_scores, recent_gain
+from activelearning.curves import Curve, Scores, last_known, read_calibration, read_curve, read_scores, recent_gain
 from activelearning.keeping import kept
 from activelearning.models import EmbeddingProgress, Estimate, Projection
 from activelearning.outlook import Outlook, Question, read_outlook
@@ -162,9 +161,9 @@ def read_summary(campaign: Campaign, question: Question, course: Course) -> Summ
     curve = course.curve
     return Summary(
         recent_gain=recent_gain(curve),
-        worst_error=_last(curve.worst_error),
-        certificate=_last(curve.certificate),
-        bound=_last(curve.bound),
+        worst_error=last_known(curve.worst_error),
+        certificate=last_known(curve.certificate),
+        bound=last_known(curve.bound),
         saving=saving_of(curve),
         calibration=course.calibration,
         outlook=read_outlook(campaign, curve, course.scores, question),
@@ -179,11 +178,6 @@ def saving_of(curve: Curve) -> Figure:
     last = known[-1]
     low, high = (_number(ends[last]) for ends in (curve.saving_low, curve.saving_high))
     return Figure(float(curve.saving[last]), low, high, int(curve.labels[last]))
-
-
-def _last(values: Floats) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(known[-1]) if len(known) else None
 
 
 def _number(value: float) -> float | None:

@@ -19,6 +19,7 @@ from django.utils.html import escape
 from activelearning.models import Estimate, Projection
 from annotation.models import Campaign, Comparison, Label, Response, User
 from tests.conftest import add_conversations
+from tests.training.conftest import embed
 from tests.training.test_train_run import perform_now
 from training.algorithms.config import METHODS, TrainingConfig
 from training.datasets.frozen import freeze
@@ -539,6 +540,17 @@ def test_rules_on_the_estimate(labelled: Campaign, kind: str, threshold: float, 
     estimate_of(labelled, log_det=10.0, certificate=1.4)
     add_rule(campaign=labelled, kind=kind, threshold=threshold, config=TrainingConfig(method="rerank"))
     assert len(start_due_runs()) == met
+
+
+def test_no_rule_is_met_by_the_certificate_of_other_features(labelled: Campaign) -> None:
+    Campaign.objects.filter(pk=labelled.pk).update(label_count=120)
+    estimate_of(labelled, certificate=1.4)
+    add_rule(campaign=labelled, kind="certificate", threshold=1.5, config=TrainingConfig(method="rerank"))
+    embed(labelled, seed=1)
+    estimate_of(labelled)
+    assert start_due_runs() == []
+    estimate_of(labelled, certificate=1.4)
+    assert len(start_due_runs()) == 1
 
 
 def test_the_rules_page_adds_and_switches(rosa_signed_in: Client, labelled: Campaign) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from django.db import transaction
 from django.utils.translation import gettext as _
 
+from activelearning.curves import last_known, read_curve
 from activelearning.models import Estimate
 from annotation.models import Campaign
 from annotation.services.refusals import Refusal
@@ -94,5 +95,5 @@ def is_met(rule: StartRule) -> bool:
         return False
     if rule.kind == StartRule.Kind.LOG_DET:
         return estimate.log_det >= rule.threshold
-    measured = Estimate.objects.filter(campaign=rule.campaign, certificate__isnull=False).order_by("-id").first()
-    return measured is not None and measured.certificate is not None and measured.certificate <= rule.threshold
+    certificate = last_known(read_curve(rule.campaign).certificate)  # as the page has it: of estimates that stand
+    return certificate is not None and certificate <= rule.threshold
