@@ -1,9 +1,11 @@
 """Imports: an upload, its progress, the rows that were left out, and recorded judgements that become labels."""
 
+from dataclasses import dataclass
 from functools import partial
 from uuid import UUID
 
 from django.conf import settings
+from django.contrib import messages
 from django.core.cache import cache
 from django.db import transaction
 from django.db.models import Sum
@@ -22,6 +24,8 @@ from annotation.views.pages import PageRequest, staff_page, told
 SHOWN = 20
 PROBLEMS_SHOWN = 200
 JUDGES_SECONDS = 3600
+JUDGES_SUGGESTED = 500
+"""Names to choose from. A file may have a name for each of a hundred thousand votes; others are typed."""
 
 
 @staff_page("GET", "POST", role=Role.Name.ADMIN)
@@ -45,12 +49,29 @@ def campaign_imports(request: PageRequest, campaign: Campaign) -> HttpResponse:
     return render(request, f"annotation/{'_adoptions' if is_fragment else 'campaign_imports'}.html", context)
 
 
-def judges_found(campaign: Campaign) -> list[str]:
-    """Names of recorded judges. They are looked for once after each import: it costs a walk over all judgements."""
+@dataclass(frozen=True)
+class Judges:
+    """Whom the data records as judges."""
+
+    names: list[str]
+    """The first of those with a name."""
+    count: int
+    """Of all with a name."""
+    has_unnamed: bool
+
+
+def judges_found(campaign: Campaign) -> Judges:
+    """They are looked for once after each import: it costs a walk over all judgements."""
     brought = campaign.imports.aggregate(Sum("judgements_added"))["judgements_added__sum"] or 0
-    key = f"judges-{campaign.pk}-{brought}"
-    found: list[str] = cache.get_or_set(key, lambda: list(judges_of(campaign)[:SHOWN]), JUDGES_SECONDS) or []
-    return found
+    key = f"judges-found-{campaign.pk}-{brought}"
+    return cache.get_or_set(key, lambda: read_judges(campaign), JUDGES_SECONDS) or read_judges(campaign)
+
+
+def read_judges(campaign: Campaign) -> Judges:
+    named = judges_of(campaign).exclude(judge="")
+    names = list(named[:JUDGES_SUGGESTED])
+    count = named.count() if len(names) == JUDGES_SUGGESTED else len(names)
+    return Judges(names, count, has_unnamed=judges_of(campaign).filter(judge="").exists())
 
 
 @staff_page("GET", role=Role.Name.ADMIN)
@@ -76,7 +97,9 @@ def send_adoption(adoption: Adoption) -> None:
 def campaign_judgements(request: PageRequest, campaign: Campaign) -> HttpResponse:
     """An admin says so: what one recorded judge chose becomes labels, of a teacher who stands for that judge."""
     judge = request.POST.get("judge", "")
-    if judges_of(campaign).filter(judge=judge).exists():
+    if not judges_of(campaign).filter(judge=judge).exists():
+        messages.warning(request, _("No judge of this name is recorded here. Choose a name from the list."))
+    else:
         told(
             request,
             lambda: send_adoption(ask_for_adoption(campaign=campaign, judge=judge, user=request.user)),

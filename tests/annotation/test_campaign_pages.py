@@ -188,6 +188,27 @@ def test_recorded_judgements_become_labels_of_a_judge_and_twice_is_once(
     assert '<td class="number">1</td>' in page
 
 
+def test_every_judge_can_be_chosen(
+    admin: Client, campaign: Campaign, comparisons: list[Comparison], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The list holds the first names; the others are typed, and the unnamed have a button."""
+    cache.clear()
+    monkeypatch.setattr("annotation.views.imports.JUDGES_SUGGESTED", 30)
+    names = ["", *(f"expert {number:02}" for number in range(35))]
+    RecordedJudgement.objects.bulk_create(
+        RecordedJudgement(comparison=comparisons[0], judge=name, outcome=1) for name in names
+    )
+    page = admin.get(reverse("campaign_imports", args=[campaign.code])).content.decode()
+    assert page.count('<option value="expert') == 30
+    assert "The data names 35 judges." in page
+    assert "Make labels of the unnamed ones" in page
+    where = reverse("campaign_judgements", args=[campaign.code])
+    for judge in ("expert 34", ["expert 3", ""]):
+        admin.post(where, {"judge": judge})
+    assert "No judge of this name" in admin.post(where, {"judge": "expert"}, follow=True).content.decode()
+    assert set(Adoption.objects.values_list("judge", flat=True)) == {"expert 34", ""}
+
+
 @pytest.mark.parametrize("name", ["campaign", "campaign_settings", "campaign_imports", "campaign_guidelines"])
 def test_a_teacher_of_the_campaign_does_not_see_its_staff_pages(
     client: Client, campaign: Campaign, bob: User, teacher: Any, name: str
