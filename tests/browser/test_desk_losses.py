@@ -1,5 +1,6 @@
 """Nothing typed or chosen is lost: reloads, a lost network, an expired session, a server in trouble."""
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -8,7 +9,7 @@ from django.contrib.sessions.models import Session
 from django.utils import timezone
 from playwright.sync_api import Page, Route, expect
 
-from annotation.models import Campaign, Label, Offer, User
+from annotation.models import Campaign, Label, Message, Offer, User
 from tests.browser.conftest import Visitor
 
 GUARD = 450  # ms, a little longer than the page's own guard against a second click
@@ -315,6 +316,44 @@ def test_a_delivery_without_a_reply_is_given_up(desk: Visitor) -> None:
     page.keyboard.press("u")
     expect(page.get_by_text("Taken back.", exact=True)).to_be_visible()
     assert Label.objects.get().state == "retracted"
+
+
+def test_what_fails_says_so_until_it_is_done(desk: Visitor) -> None:
+    page = desk.page
+    failure = page.get_by_text("That did not reach the server")
+    wait_for_prompt(page, 0)
+    page.route("**/skip/", lambda route: route.fulfill(status=500, body="down"), times=1)
+    page.keyboard.press("s")
+    page.keyboard.press("Enter")
+    expect(failure).to_be_visible()
+    expect(page.get_by_role("button", name="I cannot judge this")).to_be_focused()
+    sign_in_elsewhere(desk)
+    with page.expect_response(re.compile("/desk/[^/]*/$")):
+        page.keyboard.press("Enter")
+    page.wait_for_timeout(100)
+    expect(failure).to_be_visible()
+    page.keyboard.press("Enter")
+    wait_for_prompt(page, 1)
+    expect(failure).to_have_count(0)
+
+
+def test_a_message_outlives_its_comparison(desk: Visitor, offers: list[Offer], picture: Callable[..., None]) -> None:
+    page = desk.page
+    wait_for_prompt(page, 0)
+    page.keyboard.press("m")
+    page.keyboard.type("The second text stops in the middle")
+    page.keyboard.press("Escape")
+    page.keyboard.press("1")
+    wait_for_prompt(page, 1)
+    page.reload()
+    expect(page.get_by_label("Message")).to_have_value("The second text stops in the middle")
+    expect(page.get_by_text("You began it at an earlier comparison")).to_be_visible()
+    picture(page, full_page=True)
+    page.get_by_role("button", name="Send").click()
+    expect(page.get_by_text("Your message is with the admins.").first).to_be_visible()
+    assert Message.objects.get().offer == offers[0]
+    expect(page.get_by_label("Message")).to_be_hidden()
+    assert kept_in(page, "draft:") == ""
 
 
 def test_somebody_else_at_the_same_screen_sends_and_sees_nothing_of_it(

@@ -10,6 +10,11 @@ const deskDrafts = (() => {
   }
 
   function restore() {
+    restoreAnswer();
+    restoreMessage();
+  }
+
+  function restoreAnswer() {
     const form = answerForm();
     const draft = form && deskStore.draft(desk(), desk().dataset.offer);
     if (!draft) return;
@@ -23,9 +28,38 @@ const deskDrafts = (() => {
     if (values.get("reason") || values.has("is_flagged")) form.querySelector(".reason").open = true;
   }
 
+  // A message outlives its comparison: it is kept until it is sent or emptied, and speaks of the one it was begun at.
+  const messageOf = (page) => `message:${page.dataset.url}`;
+
+  function restoreMessage() {
+    const form = document.querySelector("form[data-message]");
+    const draft = form && deskStore.draft(desk(), messageOf(desk()));
+    if (!draft) return;
+    const { offer, text } = Object.fromEntries(draft.fields);
+    form.elements.text.value = text;
+    form.elements.offer.value = offer;
+    form.closest("details").open = true;
+    form.querySelector("[data-of-earlier]").hidden = offer === desk().dataset.offer;
+  }
+
+  function keepMessage(form) {
+    const { offer, text } = form.elements;
+    if (text.value) return deskStore.keepDraft(desk(), messageOf(desk()), [["offer", offer.value], ["text", text.value]]);
+    deskStore.forgetDraft(desk(), messageOf(desk()));
+    offer.value = desk().dataset.offer;
+    form.querySelector("[data-of-earlier]").hidden = true;
+  }
+
+  // Refused, it stays where it is; signed out, it waits for the sign-in.
+  document.addEventListener("htmx:afterRequest", ({ detail }) => {
+    const isSent = detail.successful && detail.target.id === "desk" && !detail.xhr.getResponseHeader("HX-Redirect");
+    if (isSent && detail.requestConfig.elt.matches("form[data-message]")) deskStore.forgetDraft(desk(), messageOf(desk()));
+  });
+
   document.addEventListener("input", (event) => {
-    const form = event.target.closest("form[data-answer]");
-    if (form) deskStore.keepDraft(desk(), desk().dataset.offer, fieldsOf(form));
+    const form = event.target.closest("form");
+    if (form?.matches("[data-answer]")) deskStore.keepDraft(desk(), desk().dataset.offer, fieldsOf(form));
+    else if (form?.matches("[data-message]")) keepMessage(form);
   });
 
   return { restore };

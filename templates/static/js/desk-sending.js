@@ -51,13 +51,23 @@ const deskSending = (() => {
     if (settled) deskStore.settle(desk(), settled);
     const refused = detail.xhr.getResponseHeader("X-Refused");
     if (refused) deskStore.takeBack(desk(), refused);
-    if (settled || refused) warn("");
-    if (!detail.successful && detail.elt.matches("form[data-answer]")) {
-      deskNext.putBack();
-      if (DENIED.includes(detail.xhr.status)) sendKept();
-      else keepTrying(detail.xhr.status);
-    }
+    const doing = detail.requestConfig.elt;
+    if (!doing.matches("form, a")) return;
+    if (!detail.successful) fail(doing, detail.xhr.status);
+    else if (!deskStore.outbox(desk()).length) warn("");
   });
+
+  // An answer is kept and sent again; all else has to be done again by whoever wanted it.
+  function fail(doing, status) {
+    if (!doing.matches("[data-answer]")) {
+      warn(text("notDone"));
+      if (DENIED.includes(status)) isStillTheirs(desk()).catch(() => false);
+      return;
+    }
+    deskNext.putBack();
+    if (DENIED.includes(status)) sendKept();
+    else keepTrying(status);
+  }
 
   function keepTrying(status) {
     warn(text(status ? "refused" : "offline"));

@@ -26,6 +26,7 @@ const deskStore = (() => {
   return {
     draft: (desk, offer) => read(draftKey(desk, offer), null),
     keepDraft: (desk, offer, fields) => write(draftKey(desk, offer), { at: Date.now(), fields }),
+    forgetDraft: (desk, offer) => write(draftKey(desk, offer), null),
     outbox: (desk) => read(outboxKey(desk), []),
     // One answer for each offer: a second thought replaces the first.
     post: (desk, offer, body) => {
@@ -36,7 +37,7 @@ const deskStore = (() => {
     takeBack: (desk, offer) => write(outboxKey(desk), read(outboxKey(desk), []).filter((one) => one.offer !== offer)),
     settle: (desk, offer) => {
       deskStore.takeBack(desk, offer);
-      write(draftKey(desk, offer), null);
+      deskStore.forgetDraft(desk, offer);
     },
     sweep: () => {
       for (const key of Object.keys(localStorage)) {
