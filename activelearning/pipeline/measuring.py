@@ -25,6 +25,8 @@ MEASURE_ROWS = 20_000
 """A pool up to this size has its certificate and worst error computed with every estimate; a larger one"""
 MEASURE_EVERY = 1.05
 """when the labels have grown so much, or some were taken back."""
+ANEW = 0.01
+"""Nats of log det, between two fits of as many labels: what moved less, no figure on a page shows."""
 BOUND_PROMPTS = 5_000
 """Prompts, evenly spaced, that the bound is a mean over."""
 BEST_UTILITY = 2.399357
@@ -175,11 +177,19 @@ def _is_due(row: Estimate, measured: QuerySet[Estimate]) -> bool:
     """Whether to measure this estimate: the labels have grown enough since the last that was, or its figures are void.
 
     They are where the features or the model of the teachers are others, where labels were taken back since, and where
-    as many labels were fitted anew: with another answer among them, or with other settings.
+    as many labels tell something else: another answer is among them, or the settings are others. A repeat, which no fit
+    holds, leaves the count as it was, and nothing to measure.
     """
     last = measured.order_by("-id").first()
     if last is None or (last.projection_id, last.is_joint) != (row.projection_id, row.is_joint):
         return True
     before = Estimate.objects.filter(campaign=row.campaign_id, id__lt=row.pk).latest()  # `last`, or one after it
     fewest = max(last.label_count + 1, before.label_count)
-    return row.label_count < fewest or row.label_count >= MEASURE_EVERY * last.label_count
+    has_grown = row.label_count >= MEASURE_EVERY * last.label_count
+    is_other = row.label_count == before.label_count and _tells_else(row, before)
+    return row.label_count < fewest or has_grown or is_other
+
+
+def _tells_else(row: Estimate, before: Estimate) -> bool:
+    ridges = row.ridge, before.ridge
+    return abs(row.log_det - before.log_det) > ANEW or max(ridges) >= MEASURE_EVERY * min(ridges)

@@ -154,6 +154,21 @@ def test_a_large_pool_is_measured_anew_after_one_label_of_many_is_taken_back(lar
     assert is_measured(large)  # 40
 
 
+def test_a_large_pool_is_measured_anew_where_as_many_labels_are_fitted_otherwise_and_not_after_a_repeat(
+    large: Campaign, pool: Pool
+) -> None:
+    again = Comparison.objects.get(labels=Label.objects.earliest("id"))
+    give(large, again, hire(pool, 1)[0], 1.0, arm="repeat")
+    assert not is_measured(large)
+    Campaign.objects.filter(pk=large.pk).update(ridge=5.0)
+    assert is_measured(large)
+    give(large, along(large, 2)[9], hire(pool, 1)[0], 0.0)
+    assert not is_measured(large)
+    take_back(large, Label.objects.earliest("id"))
+    give(large, along(large, 2)[10], hire(pool, 1)[0], 0.0)
+    assert is_measured(large)  # 42 labels as before, one along axis 2 in the place of one along axis 0
+
+
 def test_a_large_pool_with_other_features_or_another_model_of_its_teachers_is_measured_anew(large: Campaign) -> None:
     Campaign.objects.filter(pk=large.pk).update(rationality_mode="estimated")
     assert is_measured(large)
