@@ -16,6 +16,8 @@ REPLAN_EVERY = 1
 """Seconds within which a campaign's labels ask for one plan only."""
 NEWS_EVERY = 300
 """Seconds between two looks for work that absent teachers wait for."""
+UPLOADS_EVERY = 3600
+"""Seconds between two looks for uploads that no import names."""
 
 
 def ask_for_replan(campaign_id: int) -> None:
@@ -72,7 +74,7 @@ def reconcile() -> None:
 
     Whatever a lost message or a killed worker left undone is found here again.
     """
-    from annotation.imports import imports_to_run
+    from annotation.imports import forget_unnamed_uploads, imports_to_run
     from annotation.services.adoptions import adoptions_to_run
     from annotation.services.letters import due_letters
     from annotation.services.model_teachers import model_teachers_to_ask
@@ -101,6 +103,8 @@ def reconcile() -> None:
         finish_withdrawal.delay(teacher_id)
     if cache.add("news-looked-for", 1, timeout=NEWS_EVERY):
         tell_waiting.delay()
+    if cache.add("uploads-looked-through", 1, timeout=UPLOADS_EVERY):
+        forget_unnamed_uploads()
 
 
 @shared_task(name="annotation.tell_waiting", time_limit=290, soft_time_limit=280, acks_late=False)
