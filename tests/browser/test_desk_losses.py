@@ -59,6 +59,22 @@ def test_an_answer_without_a_network_is_kept_and_sent_once_when_it_returns(
     expect(page.get_by_text("Your answer is kept in this browser")).to_have_count(0)
 
 
+def test_a_browser_that_stores_nothing_keeps_the_answer_while_the_page_is_open(desk: Visitor) -> None:
+    denied = "get() { throw new DOMException('denied', 'SecurityError'); }"
+    desk.context.add_init_script(f"Object.defineProperty(window, 'localStorage', {{ {denied} }})")
+    page = desk.page
+    page.reload()
+    wait_for_prompt(page, 0)
+    page.route("**/answer/", lambda route: route.abort(), times=1)
+    page.keyboard.press("1")
+    expect(page.get_by_text("Your answer is kept in this browser").first).to_be_visible()
+    page.keyboard.press("g")
+    expect(page.get_by_role("complementary", name="Guidelines")).to_be_visible()
+    page.evaluate("window.dispatchEvent(new Event('online'))")
+    wait_for_prompt(page, 1)
+    assert Label.objects.get().strength == 3
+
+
 def test_an_answer_whose_confirmation_was_lost_is_not_doubled(desk: Visitor, live_server: object) -> None:
     """The server stored it, the browser never heard: the retry is the same label."""
     page = desk.page

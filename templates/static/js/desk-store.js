@@ -5,7 +5,11 @@
 const deskStore = (() => {
   const KEEP = 14 * 24 * 3600 * 1000;
 
+  const GUIDELINES = "desk-guidelines";
+  const unstored = new Map(); // what finds no room or no permission: kept as long as the page is open
+
   const read = (key, otherwise) => {
+    if (unstored.has(key)) return unstored.get(key);
     try {
       return JSON.parse(localStorage.getItem(key)) ?? otherwise;
     } catch {
@@ -13,11 +17,19 @@ const deskStore = (() => {
     }
   };
   const write = (key, value) => {
+    unstored.delete(key);
     try {
       if (value === null) localStorage.removeItem(key);
       else localStorage.setItem(key, JSON.stringify(value));
     } catch {
-      // No room or no permission: the page works without, it only forgets on a reload.
+      if (value !== null) unstored.set(key, value);
+    }
+  };
+  const keys = () => {
+    try {
+      return Object.keys(localStorage);
+    } catch {
+      return [];
     }
   };
   const draftKey = (desk, offer) => `draft:${desk.dataset.teacher}:${offer}`;
@@ -40,9 +52,11 @@ const deskStore = (() => {
       deskStore.forgetDraft(desk, offer);
     },
     sweep: () => {
-      for (const key of Object.keys(localStorage)) {
-        if (key.startsWith("draft:") && Date.now() - (read(key, {}).at ?? 0) > KEEP) localStorage.removeItem(key);
+      for (const key of keys()) {
+        if (key.startsWith("draft:") && Date.now() - (read(key, {}).at ?? 0) > KEEP) write(key, null);
       }
     },
+    opensGuidelines: () => read(GUIDELINES, false),
+    openGuidelines: (isOpen) => write(GUIDELINES, isOpen),
   };
 })();
