@@ -10,6 +10,7 @@ from django.utils import timezone
 from playwright.sync_api import Page, expect
 
 from annotation.models import Campaign, Label, Offer, Response, Teacher, User
+from annotation.services.campaigns import publish_guidelines
 from tests.browser.conftest import Visitor, queue
 from tests.conftest import add_conversations
 
@@ -257,6 +258,36 @@ def test_a_ranking_by_keyboard(
     wait_for_prompt(page, 1)
     ranking = Label.objects.get().ranking
     assert ranking == [[ids[2]], sorted([ids[0], ids[3]], key=ids.index), [ids[1]]]
+    User.objects.update(preferences={"shortcuts_off": True})
+    page.reload()
+    expect(page.get_by_text("Keys: press the numbers")).to_be_hidden()
+    for key in ("3", "1", "4", "2", "Enter"):
+        page.keyboard.press(key)
+    expect(page.locator(".rank input:checked")).to_have_count(0)
+    assert Label.objects.count() == 1
+
+
+def test_the_guidelines_panel_follows_their_version_and_gives_the_focus_back(
+    desk: Visitor, campaign: Campaign, alice: User
+) -> None:
+    page = desk.page
+    panel = page.get_by_role("complementary", name="Guidelines")
+    wait_for_prompt(page, 0)
+    page.locator("#guidelines-link").press("Space")
+    expect(panel).to_contain_text("Version 1")
+    expect(panel).to_be_focused()
+    publish_guidelines(campaign=campaign, text="Prefer the shorter.", user=alice)
+    page.keyboard.press("1")
+    page.get_by_role("button", name="I have read them").click()
+    wait_for_prompt(page, 1)
+    expect(panel).to_contain_text("Prefer the shorter.")
+    panel.get_by_role("button", name="Close").press("Enter")
+    expect(page.locator("#guidelines-link")).to_be_focused()
+    page.locator("#desk-heading").focus()
+    page.keyboard.press("g")
+    expect(panel).to_be_focused()
+    page.keyboard.press("g")
+    expect(page.locator("#desk-heading")).to_be_focused()
 
 
 def test_other_keys_after_they_were_changed(desk: Visitor, campaign: Campaign) -> None:

@@ -15,6 +15,7 @@
     deskDrafts.restore();
     deskKeys.begin();
     deskNext.prepare();
+    if (!panel().hidden) loadGuidelines();
     if (isFirst) return;
     const heading = document.getElementById("desk-heading");
     heading?.focus({ preventScroll: true });
@@ -33,15 +34,32 @@
 
   // Panels ------------------------------------------------------------------------------------------------------------
 
+  const panel = () => document.getElementById("guidelines");
+  const panelLink = () => document.getElementById("guidelines-link");
+  let cameFrom = null; // where the focus was before the panel took it
+
   async function toggleGuidelines(wanted) {
-    const panel = document.getElementById("guidelines");
-    const link = document.getElementById("guidelines-link");
-    const isOpen = wanted ?? panel.hidden;
-    if (isOpen && !panel.childElementCount) await htmx.ajax("GET", link.href, { target: "#guidelines", swap: "innerHTML" });
-    panel.hidden = !isOpen;
-    link.setAttribute("aria-expanded", String(isOpen));
-    localStorage.setItem("desk-guidelines", isOpen ? "open" : "");
-    if (wanted === undefined && isOpen) panel.focus();
+    const isOpen = wanted ?? panel().hidden;
+    const hadFocus = panel().contains(document.activeElement);
+    if (isOpen) await loadGuidelines();
+    panel().hidden = !isOpen;
+    panelLink().setAttribute("aria-expanded", String(isOpen));
+    deskStore.openGuidelines(isOpen);
+    if (wanted === undefined && isOpen) {
+      cameFrom = document.activeElement;
+      panel().focus();
+    } else if (hadFocus) {
+      const isThere = cameFrom?.isConnected && cameFrom !== document.body;
+      (isThere ? cameFrom : panelLink()).focus({ preventScroll: true });
+    }
+  }
+
+  // The version that the desk works by, which may have changed since the panel was opened.
+  async function loadGuidelines() {
+    const { guidelines } = desk().dataset;
+    if (panel().dataset.version === guidelines) return;
+    await htmx.ajax("GET", panelLink().href, { target: "#guidelines", swap: "innerHTML" });
+    panel().dataset.version = guidelines;
   }
 
   document.addEventListener("click", (event) => {
@@ -56,14 +74,21 @@
     }
   });
 
+  // The link to the guidelines is a button here, and answers to Space like one.
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== " " || event.target !== panelLink()) return;
+    event.preventDefault();
+    toggleGuidelines();
+  });
+
   document.addEventListener("DOMContentLoaded", () => {
     if (!desk()) return;
     deskStore.sweep();
-    const link = document.getElementById("guidelines-link");
+    const link = panelLink();
     link?.setAttribute("aria-expanded", "false");
     link?.setAttribute("aria-controls", "guidelines");
     link?.setAttribute("role", "button");
-    if (localStorage.getItem("desk-guidelines") && desk().dataset.state === "offer" && innerWidth >= 1200) toggleGuidelines(true);
+    if (deskStore.opensGuidelines() && desk().dataset.state === "offer" && innerWidth >= 1200) toggleGuidelines(true);
     settleIn(true);
     deskSending.sendKept();
   });
