@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from django.db.models import F, Max, Q
+from django.db.models import F, Max, Min, Q, RowRange, Window
+from django.db.models.functions import Coalesce
 
 from activelearning.algorithms.calibration import Calibration, calibrate
 from activelearning.algorithms.figures import proportion
@@ -55,17 +56,18 @@ def read_curve(campaign: Campaign) -> Curve:
     """The estimates that still stand, up to the newest. Unknown values are NaN.
 
     Labels are taken back: an estimate stands until a later one has as many labels or fewer. One of other features, or
-    with rationality given instead of estimated, is no part of the curve. The database thins: of each stretch of label
-    counts it names the newest estimate, the newest that was measured, and the newest with a saving.
+    with rationality given instead of estimated, is no part of the curve. The database thins what stands: of each
+    stretch of label counts it names the newest estimate, the newest that was measured, and the newest with a saving.
     """
     newest = Estimate.objects.filter(campaign=campaign).order_by("-id").first()
     if newest is None:
         return Curve(*np.empty((len(COLUMNS), 0)))
     most = newest.label_count
+    alike = Estimate.objects.filter(campaign=campaign, projection=newest.projection_id, is_joint=newest.is_joint)
+    later = Window(Min("label_count"), order_by=F("id").desc(), frame=RowRange(start=None, end=-1))
+    standing = alike.annotate(fewest_later=Coalesce(later, most + 1)).filter(fewest_later__gt=F("label_count"))
     stretches = (
-        Estimate.objects.filter(
-            campaign=campaign, projection=newest.projection_id, is_joint=newest.is_joint, label_count__lte=most
-        )
+        Estimate.objects.filter(pk__in=standing.values("pk"))
         .order_by()
         .values(stretch=(F("label_count") * (POINTS - 1) + most - 1) / max(most, 1))  # count 0 has one of its own
         .annotate(
@@ -77,8 +79,7 @@ def read_curve(campaign: Campaign) -> Curve:
     ids = {pk for found in stretches.values_list("last", "measured", "saving") for pk in found if pk is not None}
     rows = Estimate.objects.filter(pk__in=ids).order_by("id").values_list(*COLUMNS)
     table = np.array([[math.nan if value is None else float(value) for value in row] for row in rows])
-    stands = np.r_[table[:-1, 0] < fewest_from(table[:, 0])[1:], True]
-    return Curve(*table[stands].T)
+    return Curve(*table.T)
 
 
 def last_known(values: Floats) -> float | None:

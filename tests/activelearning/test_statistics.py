@@ -245,6 +245,15 @@ def test_thinning_keeps_what_was_measured_and_leaves_the_rest_in_the_database(ca
     assert fetched <= 1 + 2 * POINTS + 20
 
 
+def test_thinning_brings_no_fallen_saving_back(campaign: Campaign) -> None:
+    """The last three are in one stretch of the curve: 25 labels were taken back, and no saving is known since."""
+    plant_estimates(campaign, [9960, 9990, 9965, 9995], [1.0, 4.0, 2.0, 3.0], [0.6, 0.5, 0.6, 0.5])
+    Estimate.objects.filter(label_count=9990).update(saving=2.0)
+    curve = read_curve(campaign)
+    assert not np.isfinite(curve.saving).any()
+    assert curve.labels.tolist() == [9960, 9995]
+
+
 def test_the_recent_gain_is_the_slope_of_the_last_fifty_labels(campaign: Campaign) -> None:
     counts = list(range(0, 201, 10))
     plant_estimates(campaign, counts, [n * 0.1 if n <= 150 else 15 + (n - 150) * 0.02 for n in counts], [1.0] * 21)
