@@ -2,12 +2,12 @@
 "use strict";
 
 const deskSending = (() => {
+  const { desk, text, say, warning, tell, warn, ask, token, takeToken, isBusy, setBusy } = deskPage;
+  const DENIED = [403, 404]; // what the server says to somebody else, or to a page from before they signed in anew
   const GUARD = 350; // ms after a comparison appears in which a click is still meant for the one before
   const RETRY = 5000; // ms between two tries to send what is kept
   let shownAt = performance.now();
   let retry = null;
-  const DENIED = [403, 404]; // what the server says to somebody else, or to a page from before they signed in anew
-  const { desk, text, say, warning, tell, warn, ask, token, takeToken, isBusy, setBusy } = deskPage;
 
   function bodyOf(form, submitter) {
     const body = new URLSearchParams(new FormData(form));
@@ -52,9 +52,10 @@ const deskSending = (() => {
     const refused = detail.xhr.getResponseHeader("X-Refused");
     if (refused) deskStore.takeBack(desk(), refused);
     const doing = detail.requestConfig.elt;
-    if (!doing.matches("form, a")) return;
-    if (!detail.successful) fail(doing, detail.xhr.status);
-    else if (!deskStore.outbox(desk()).length) warn("");
+    const isPoll = doing.matches("[hx-trigger]");
+    const isOwn = doing.matches("form, a");
+    if (!detail.successful && !isPoll) fail(doing, detail.xhr.status);
+    else if (isOwn && !deskStore.outbox(desk()).length) warn("");
   });
 
   // An answer is kept and sent again; all else has to be done again by whoever wanted it.
@@ -97,7 +98,7 @@ const deskSending = (() => {
     const sent = await deliver();
     if (!sent) return;
     if (sent.stored) say(text("sentLater"));
-    htmx.ajax("GET", desk().dataset.url, { target: "#desk", swap: "outerHTML" });
+    bring("GET", desk().dataset.url);
   }
 
   // One delivery at a time. Null where something is still kept.
@@ -144,7 +145,11 @@ const deskSending = (() => {
   async function undoKept(form) {
     const sent = await deliver();
     const [verb, url] = sent?.refused ? ["GET", desk().dataset.url] : ["POST", form.action];
-    if (sent) htmx.ajax(verb, url, { target: "#desk", swap: "outerHTML" });
+    if (sent) bring(verb, url);
+  }
+
+  function bring(verb, url) {
+    htmx.ajax(verb, url, { target: "#desk", swap: "outerHTML" }).catch(() => null); // told when the request has failed
   }
 
   function signedOut() {
