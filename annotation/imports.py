@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
@@ -35,10 +35,6 @@ STALE_AFTER = timedelta(seconds=60)
 """A running import that was silent for so long has lost its worker."""
 SIGN_OF_LIFE = 2000
 """Rows between two heartbeats where rows are only passed over."""
-UPLOADS = "imports"
-"""Their folder in the storage."""
-UNNAMED_AFTER = timedelta(days=1)
-"""An upload is stored before its row: one that no row names by then has lost it."""
 MOST_ATTEMPTS = 3
 """An import that lost so many workers in one place, and none of them got further, would go on to take them."""
 
@@ -52,17 +48,8 @@ class ImportTaken(Exception):
 
 def start_import(*, campaign: Campaign, name: str, file: File[bytes], user: User | None = None) -> ImportJob:
     """Stores an upload under a generated name; its own name is kept for people only. The caller enqueues the task."""
-    stored = default_storage.save(f"{UPLOADS}/{uuid.uuid4().hex}", file)
+    stored = default_storage.save(f"imports/{uuid.uuid4().hex}", file)
     return ImportJob.objects.create(campaign=campaign, name=name[-255:], file=stored, created_by=user)
-
-
-def forget_unnamed_uploads() -> None:
-    """What a killed process left behind: between an upload and its row, or between a row's deletion and its file's."""
-    with suppress(FileNotFoundError):  # nothing was ever uploaded
-        stored = {f"{UPLOADS}/{name}" for name in default_storage.listdir(UPLOADS)[1]}
-        for name in stored.difference(ImportJob.objects.values_list("file", flat=True)):
-            if default_storage.get_modified_time(name) < timezone.now() - UNNAMED_AFTER:
-                default_storage.delete(name)
 
 
 def start_source_import(*, campaign: Campaign, source: str, user: User | None = None) -> ImportJob:

@@ -16,8 +16,8 @@ REPLAN_EVERY = 1
 """Seconds within which a campaign's labels ask for one plan only."""
 NEWS_EVERY = 300
 """Seconds between two looks for work that absent teachers wait for."""
-UPLOADS_EVERY = 3600
-"""Seconds between two looks for uploads that no import names."""
+FILES_EVERY = 3600
+"""Seconds between two looks for files that no row names."""
 
 
 def ask_for_replan(campaign_id: int) -> None:
@@ -74,7 +74,7 @@ def reconcile() -> None:
 
     Whatever a lost message or a killed worker left undone is found here again.
     """
-    from annotation.imports import forget_unnamed_uploads, imports_to_run
+    from annotation.imports import imports_to_run
     from annotation.services.adoptions import adoptions_to_run
     from annotation.services.letters import due_letters
     from annotation.services.model_teachers import model_teachers_to_ask
@@ -103,8 +103,8 @@ def reconcile() -> None:
         finish_withdrawal.delay(teacher_id)
     if cache.add("news-looked-for", 1, timeout=NEWS_EVERY):
         tell_waiting.delay()
-    if cache.add("uploads-looked-through", 1, timeout=UPLOADS_EVERY):
-        forget_unnamed_uploads()
+    if cache.add("files-looked-through", 1, timeout=FILES_EVERY):
+        forget_unnamed.delay()
 
 
 @shared_task(name="annotation.tell_waiting", time_limit=290, soft_time_limit=280, acks_late=False)
@@ -116,6 +116,14 @@ def tell_waiting() -> None:
     from annotation.services.news import tell_waiting_teachers
 
     tell_waiting_teachers()
+
+
+@shared_task(name="annotation.forget_unnamed", time_limit=600, acks_late=False)
+def forget_unnamed() -> None:
+    """Delete files that no row names. Acknowledged early, as a bucket may take minutes; the beat asks again anyway."""
+    from annotation.leftovers import forget_unnamed as forget
+
+    forget()
 
 
 @shared_task(name="annotation.fill_reviews", time_limit=3600, soft_time_limit=3590)

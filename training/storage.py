@@ -1,7 +1,7 @@
 """Finished policies in Django's storage: on a disk they stay where they were made, into a bucket they are copied."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from django.core.files.storage import default_storage
 from django.db import transaction
 
 from training.algorithms.artifact import MANIFEST
-from training.models import Policy, Work
+from training.models import Generation, Policy, Run, Work
 
 
 def files_of(manifest: dict[str, object]) -> list[str]:
@@ -69,6 +69,16 @@ def forget_policy(*, instance: Policy, **_signal: Any) -> None:
     for one in files_of(instance.manifest):
         transaction.on_commit(partial(default_storage.delete, f"{instance.folder}/{one}"), robust=True)
     _remove_folder(Path(settings.MEDIA_ROOT) / "fetched" / str(instance.code))
+
+
+def work_folders() -> Iterator[str]:
+    """Where runs and generations work and policies lie, of all that there are."""
+    for work in (Run, Generation):
+        yield from (f"runs/{code}" for code in work.objects.values_list("code", flat=True))
+
+
+def fetched_folders() -> Iterator[str]:
+    return (f"fetched/{code}" for code in Policy.objects.values_list("code", flat=True))
 
 
 def _remove_folder(folder: Path) -> None:

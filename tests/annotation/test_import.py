@@ -1,7 +1,6 @@
 """Imports bring conversations once, name bad rows, and go on where they stopped."""
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -20,7 +19,6 @@ from annotation import imports
 from annotation.formats.types import BadRow, Message, Row
 from annotation.imports import (
     ImportTaken,
-    forget_unnamed_uploads,
     hub_source,
     import_conversations,
     imports_to_run,
@@ -29,6 +27,7 @@ from annotation.imports import (
     start_source_import,
 )
 from annotation.intake import is_held_out, pairs_of
+from annotation.leftovers import forget_unnamed
 from annotation.models import Campaign, Comparison, Conversation, ImportJob, RecordedJudgement, Response, User
 
 pytestmark = pytest.mark.django_db
@@ -256,15 +255,11 @@ def test_votes_without_their_conversation_are_listed(bring: Import) -> None:
 
 
 def test_uploads_that_no_import_names_go_after_a_day(campaign: Campaign) -> None:
-    forget_unnamed_uploads()  # before the first upload there is no folder
-    kept, lost, fresh = (
-        start_import(campaign=campaign, name="x", file=ContentFile(b"{}")).file.name for _upload in range(3)
-    )
+    kept, lost = (start_import(campaign=campaign, name="x", file=ContentFile(b"{}")).file.name for _upload in range(2))
     ImportJob.objects.exclude(file=kept).delete()  # what follows the commit of it never comes in this test
-    for name in (kept, lost):
-        os.utime(default_storage.path(name), (0, 0))
-    forget_unnamed_uploads()
-    assert [default_storage.exists(name) for name in (kept, lost, fresh)] == [True, False, True]
+    for days, is_left in ((0.9, True), (1.1, False)):
+        forget_unnamed(now=timezone.now() + timedelta(days=days))
+        assert [default_storage.exists(name) for name in (kept, lost)] == [True, is_left]
 
 
 def test_an_upload_lies_under_a_generated_name(campaign: Campaign, alice: User) -> None:
