@@ -48,19 +48,34 @@ def delete_campaign(*, campaign: Campaign, user: User | None, confirmed_name: st
     What teachers are owed must be booked as paid, since the pages of pay go too.
 
     The large tables first, in chunks of short transactions; a crash leaves an archived campaign that can be deleted
-    again. Files go with the rows that name them: see annotation/leftovers.py.
+    again. Taken out of the archive meanwhile, it keeps what is left. Files go with the rows that name them: see
+    annotation/leftovers.py.
     """
     if confirmed_name.strip() != campaign.name:
         raise Refusal(_("Type the campaign's name to delete it."))
-    if campaign.state not in (Campaign.State.ARCHIVED, Campaign.State.DRAFT):
-        raise Refusal(_("Archive the campaign before you delete it."))
-    if is_owing(campaign):
-        raise Refusal(_("Teachers are still owed pay. Book it as paid on the campaign's page of pay first."))
+    with transaction.atomic():
+        _ask_for_rest(campaign)
+        _ask_for_even_books(campaign)
     counts = dict(preview_deletion(campaign))
     for rows in (Label, Offer, Comparison, Conversation):
         while ids := list(rows.objects.filter(campaign=campaign).values_list("pk", flat=True)[:CHUNK]):
             with transaction.atomic():
                 rows.objects.filter(pk__in=ids).delete()
+                _ask_for_rest(campaign)  # last, as offers are locked before campaigns everywhere
     with transaction.atomic():
+        _ask_for_rest(campaign)
+        _ask_for_even_books(campaign)
         record_audit(user=user, verb="delete campaign", object=campaign.name, details={"removed": counts})
         campaign.delete()
+
+
+def _ask_for_rest(campaign: Campaign) -> None:
+    """Nobody opens it until the transaction ends. raises  Refusal"""
+    at_rest = Campaign.objects.filter(pk=campaign.pk, state__in=(Campaign.State.ARCHIVED, Campaign.State.DRAFT))
+    if not at_rest.select_for_update(no_key=True).exists():
+        raise Refusal(_("Archive the campaign before you delete it."))
+
+
+def _ask_for_even_books(campaign: Campaign) -> None:
+    if is_owing(campaign):
+        raise Refusal(_("Teachers are still owed pay. Book it as paid on the campaign's page of pay first."))

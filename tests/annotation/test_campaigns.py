@@ -23,6 +23,7 @@ from annotation.models import (
     Teacher,
     User,
 )
+from annotation.services import deletion
 from annotation.services.campaigns import (
     archive_campaign,
     change_settings,
@@ -292,6 +293,41 @@ class TestDeletion:
         campaign = archive_campaign(campaign=close_campaign(campaign=campaign, user=alice), user=alice)
         delete_campaign(campaign=campaign, user=alice, confirmed_name=campaign.name)
         assert balance(teacher) == {"EUR": -label.cost}
+
+    @pytest.mark.parametrize(("again", "sentence", "labels"), [(False, "Archive", 1), (True, "owed", 0)])
+    def test_reopened_meanwhile_it_is_not_deleted_over_teachers_heads(
+        self,
+        alice: User,
+        campaign: Campaign,
+        teacher: Teacher,
+        comparisons: list[Comparison],
+        again: bool,
+        sentence: str,
+        labels: int,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """Another admin opens it between two transactions, and somebody answers; it may even be archived again."""
+        close_campaign(campaign=campaign, user=alice)
+        archived = archive_campaign(campaign=Campaign.objects.get(), user=alice)
+
+        def preview_and_open(asked: Campaign) -> list[tuple[str, int]]:
+            counts = preview_deletion(asked)
+            opened = open_campaign(campaign=close_campaign(campaign=Campaign.objects.get(), user=alice), user=alice)
+            queue_offers(campaign=opened, drafts=[draft_for(comparisons[0], teacher)])
+            record_label(
+                offer=claim_offer(campaign=opened, teacher=teacher),
+                choice="first",
+                guidelines=opened.guidelines.get(),
+            )
+            if again:
+                archive_campaign(campaign=close_campaign(campaign=opened, user=alice), user=alice)
+            return counts
+
+        monkeypatch.setattr(deletion, "preview_deletion", preview_and_open)
+        with pytest.raises(Refusal, match=sentence):
+            delete_campaign(campaign=archived, user=alice, confirmed_name=archived.name)
+        assert (Campaign.objects.count(), Label.objects.count()) == (1, labels)
+        assert balance(teacher)["EUR"] > 0
 
     def test_everything_goes_but_the_books(
         self, alice: User, campaign: Campaign, teacher: Teacher, label: Label
