@@ -22,6 +22,7 @@ from annotation.formats.containers import read_hub, read_rows
 from annotation.formats.detection import parse_rows
 from annotation.formats.types import BadRow, Parsed, ParsedConversation, ParsedVote, Row, UnreadableSource
 from annotation.intake import Brought, add_conversations, add_votes
+from annotation.leftovers import keep, note
 from annotation.models import Campaign, ImportJob, ImportProblem, User
 from annotation.services.ordering import add_in_order
 
@@ -48,8 +49,10 @@ class ImportTaken(Exception):
 
 def start_import(*, campaign: Campaign, name: str, file: File[bytes], user: User | None = None) -> ImportJob:
     """Stores an upload under a generated name; its own name is kept for people only. The caller enqueues the task."""
-    stored = default_storage.save(f"imports/{uuid.uuid4().hex}", file)
-    return ImportJob.objects.create(campaign=campaign, name=name[-255:], file=stored, created_by=user)
+    stored = default_storage.save(note(f"imports/{uuid.uuid4().hex}"), file)
+    with transaction.atomic():
+        keep(stored)
+        return ImportJob.objects.create(campaign=campaign, name=name[-255:], file=stored, created_by=user)
 
 
 def start_source_import(*, campaign: Campaign, source: str, user: User | None = None) -> ImportJob:

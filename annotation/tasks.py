@@ -16,8 +16,8 @@ REPLAN_EVERY = 1
 """Seconds within which a campaign's labels ask for one plan only."""
 NEWS_EVERY = 300
 """Seconds between two looks for work that absent teachers wait for."""
-FILES_EVERY = 3600
-"""Seconds between two looks for files that no row names."""
+LEFTOVERS_EVERY = 3600
+"""Seconds between two looks for files that a killed process left without a row."""
 
 
 def ask_for_replan(campaign_id: int) -> None:
@@ -103,8 +103,8 @@ def reconcile() -> None:
         finish_withdrawal.delay(teacher_id)
     if cache.add("news-looked-for", 1, timeout=NEWS_EVERY):
         tell_waiting.delay()
-    if cache.add("files-looked-through", 1, timeout=FILES_EVERY):
-        forget_unnamed.delay()
+    if cache.add("leftovers-looked-for", 1, timeout=LEFTOVERS_EVERY):
+        discard_leftovers.delay()
 
 
 @shared_task(name="annotation.tell_waiting", time_limit=290, soft_time_limit=280, acks_late=False)
@@ -118,12 +118,12 @@ def tell_waiting() -> None:
     tell_waiting_teachers()
 
 
-@shared_task(name="annotation.forget_unnamed", time_limit=600, acks_late=False)
-def forget_unnamed() -> None:
-    """Delete files that no row names. Acknowledged early, as a bucket may take minutes; the beat asks again anyway."""
-    from annotation.leftovers import forget_unnamed as forget
+@shared_task(name="annotation.discard_leftovers", time_limit=600, acks_late=False)
+def discard_leftovers() -> None:
+    """Acknowledged early, as a bucket may take minutes; the beat asks again anyway."""
+    from annotation.leftovers import discard_overdue
 
-    forget()
+    discard_overdue()
 
 
 @shared_task(name="annotation.fill_reviews", time_limit=3600, soft_time_limit=3590)

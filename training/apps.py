@@ -1,7 +1,7 @@
 from django.apps import AppConfig
 from django.db.models.signals import post_delete
 
-from annotation.leftovers import claim_folder, forget_files_of
+from annotation.leftovers import forget_files_of
 
 
 class TrainingConfig(AppConfig):
@@ -9,11 +9,9 @@ class TrainingConfig(AppConfig):
 
     def ready(self) -> None:
         from training.models import Generation, Policy, Run
-        from training.storage import fetched_folders, forget_policy, forget_work, work_folders
+        from training.storage import forget_policy, forget_work
 
         forget_files_of(self)
         for work in (Run, Generation):
             post_delete.connect(forget_work, sender=work, dispatch_uid=f"folder of {work._meta.label}")
         post_delete.connect(forget_policy, sender=Policy, dispatch_uid="files of a policy")
-        claim_folder("runs", names=work_folders)
-        claim_folder("fetched", names=fetched_folders)

@@ -1,18 +1,16 @@
 """Finished policies in Django's storage: on a disk they stay where they were made, into a bucket they are copied."""
 
 import shutil
-from collections.abc import Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.files import File
 from django.core.files.storage import default_storage
-from django.db import transaction
 
+from annotation.leftovers import forget
 from training.algorithms.artifact import MANIFEST
-from training.models import Generation, Policy, Run, Work
+from training.models import Policy, Work
 
 
 def files_of(manifest: dict[str, object]) -> list[str]:
@@ -61,25 +59,11 @@ def fetch_folder(name: str, *, files: Iterable[str], into: Path) -> Path:
 
 def forget_work(*, instance: Work, **_signal: Any) -> None:
     """A run or generation that is deleted takes along where it worked: frozen texts, checkpoints, its log."""
-    _remove_folder(Path(settings.MEDIA_ROOT) / "runs" / str(instance.code))
+    forget(f"runs/{instance.code}/")
 
 
 def forget_policy(*, instance: Policy, **_signal: Any) -> None:
     """A policy that is deleted takes along its weights, from the storage and from where they were fetched to."""
     for one in files_of(instance.manifest):
-        transaction.on_commit(partial(default_storage.delete, f"{instance.folder}/{one}"), robust=True)
-    _remove_folder(Path(settings.MEDIA_ROOT) / "fetched" / str(instance.code))
-
-
-def work_folders() -> Iterator[str]:
-    """Where runs and generations work and policies lie, of all that there are."""
-    for work in (Run, Generation):
-        yield from (f"runs/{code}" for code in work.objects.values_list("code", flat=True))
-
-
-def fetched_folders() -> Iterator[str]:
-    return (f"fetched/{code}" for code in Policy.objects.values_list("code", flat=True))
-
-
-def _remove_folder(folder: Path) -> None:
-    transaction.on_commit(partial(shutil.rmtree, folder, ignore_errors=True))
+        forget(f"{instance.folder}/{one}")
+    forget(f"fetched/{instance.code}/")

@@ -1,12 +1,11 @@
 """Files that nobody will read again: the inputs of old plans, and the arrays of old estimates. Their rows stay."""
 
-from functools import partial
-
 from django.db import transaction
 from django.db.models import Count, QuerySet
 
 from activelearning.models import Estimate, Plan
 from activelearning.services import PLANS_KEPT
+from annotation.leftovers import forget
 
 ESTIMATES_KEPT = 50
 """Of the newest: a plan, a run or a page reads the last one, and may have asked for it a moment ago."""
@@ -50,5 +49,4 @@ def _forget(model: type[Plan] | type[Estimate], field: str, ids: list[int]) -> N
         rows = list(model._default_manager.filter(pk__in=ids).exclude(**{field: ""}))
         model._default_manager.filter(pk__in=ids).update(**{field: ""})
         for row in rows:
-            file = getattr(row, field)
-            transaction.on_commit(partial(file.storage.delete, file.name), robust=True)
+            forget(getattr(row, field).name)

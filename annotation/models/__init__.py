@@ -11,6 +11,7 @@ from annotation.models.conversations import (
     Response,
 )
 from annotation.models.ledger import LedgerEntry
+from annotation.models.leftovers import Leftover
 from annotation.models.notices import AuditEntry, Message, Notice, Webhook, WebhookDelivery
 from annotation.models.offers import Label, Offer
 from annotation.models.people import (
@@ -39,6 +40,7 @@ __all__ = [
     "InvitationLetter",
     "Label",
     "LedgerEntry",
+    "Leftover",
     "Membership",
     "Message",
     "Notice",

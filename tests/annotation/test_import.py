@@ -27,7 +27,7 @@ from annotation.imports import (
     start_source_import,
 )
 from annotation.intake import is_held_out, pairs_of
-from annotation.leftovers import forget_unnamed
+from annotation.leftovers import discard_overdue
 from annotation.models import Campaign, Comparison, Conversation, ImportJob, RecordedJudgement, Response, User
 
 pytestmark = pytest.mark.django_db
@@ -258,7 +258,7 @@ def test_uploads_that_no_import_names_go_after_a_day(campaign: Campaign) -> None
     kept, lost = (start_import(campaign=campaign, name="x", file=ContentFile(b"{}")).file.name for _upload in range(2))
     ImportJob.objects.exclude(file=kept).delete()  # what follows the commit of it never comes in this test
     for days, is_left in ((0.9, True), (1.1, False)):
-        forget_unnamed(now=timezone.now() + timedelta(days=days))
+        discard_overdue(now=timezone.now() + timedelta(days=days))
         assert [default_storage.exists(name) for name in (kept, lost)] == [True, is_left]
 
 
@@ -449,6 +449,20 @@ def test_the_command_fails_with_the_jobs_reason(campaign: Campaign, tmp_path: Pa
     empty.touch()
     with pytest.raises(CommandError, match="empty"):
         call_command("import_conversations", campaign.name, str(empty))
+
+
+@pytest.mark.parametrize("source", ["x" * 300, "/".join(["folder"] * 100)])
+def test_the_command_refuses_a_source_that_is_too_long(campaign: Campaign, source: str) -> None:
+    with pytest.raises(CommandError, match=r"too long|at most 500"):
+        call_command("import_conversations", campaign.name, source)
+    assert not ImportJob.objects.exists()
+
+
+def test_the_command_makes_no_campaign_of_a_name_that_is_too_long(alice: User) -> None:
+    User.objects.filter(pk=alice.pk).update(is_superuser=True)
+    with pytest.raises(CommandError, match="at most 120 characters"):
+        call_command("import_conversations", "x" * 121, "sample", "--new")
+    assert not Campaign.objects.exists()
 
 
 @pytest.mark.parametrize("typed", ["rows.jsonl", "."])

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import zipfile
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from django.core.files.base import ContentFile, File
 from django.core.files.storage import Storage, default_storage
 from django.test import Client
 from django.urls import reverse
-from django.utils import timezone
 
 from annotation.models import Campaign, User
 from tests.training.test_train_run import SMALL, perform_now
@@ -31,13 +29,12 @@ class Bucket(Storage):
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
-        self.stored_at: dict[str, datetime] = {}
 
     def _open(self, name: str, mode: str = "rb") -> File:
         return File(io.BytesIO(self.files[name]), name)
 
     def _save(self, name: str, content: Any) -> str:
-        self.files[name], self.stored_at[name] = content.read(), timezone.now()
+        self.files[name] = content.read()
         return name
 
     def exists(self, name: str) -> bool:
@@ -45,13 +42,6 @@ class Bucket(Storage):
 
     def delete(self, name: str) -> None:
         self.files.pop(name, None)
-
-    def listdir(self, path: str) -> tuple[list[str], list[str]]:
-        below = [name.removeprefix(f"{path}/").split("/") for name in self.files if name.startswith(f"{path}/")]
-        return list({first for first, *rest in below if rest}), [first for first, *rest in below if not rest]
-
-    def get_modified_time(self, name: str) -> datetime:
-        return self.stored_at[name]
 
 
 @pytest.fixture

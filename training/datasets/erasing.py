@@ -2,8 +2,9 @@
 
 import tempfile
 
-from django.core.files.storage import default_storage
+from django.db import transaction
 
+from annotation.leftovers import discard, keep, note
 from training.datasets.frozen import canonical, keep_file, left_labels, left_lines, packed_into
 from training.models import LabelSet
 
@@ -31,12 +32,13 @@ def erase_withdrawn(label_set: LabelSet) -> int:
                     erased.add(line["id"])
                 packed.write(canonical(line))
         new = keep_file(draft, campaign=label_set.campaign, digest=label_set.digest)
-    is_taken = False
-    try:
+    with transaction.atomic():
         rows = LabelSet.objects.filter(pk=label_set.pk, file=old, withdrawn_seen=label_set.withdrawn_seen)
         is_taken = bool(rows.update(file=new, tombstones=sorted(erased), withdrawn_seen=seen))
-    finally:
-        default_storage.delete(old if is_taken else new)
+        if is_taken:
+            keep(new)
+            note(old)
+    discard(old if is_taken else new)
     label_set.refresh_from_db()
     return len(erased) - before if is_taken else 0
 

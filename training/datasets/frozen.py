@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import json
 import tempfile
+import uuid
 import zlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
@@ -20,6 +21,7 @@ from django.core.files.storage import default_storage
 from django.db import IntegrityError, connection, transaction
 from django.db.models import Q, QuerySet
 
+from annotation.leftovers import discard, keep, note
 from annotation.models import Adjudication, Campaign, Label, Offer, Response, Teacher, User
 from training.models import LabelSet
 
@@ -121,6 +123,7 @@ def freeze(campaign: Campaign, *, user: User | None = None) -> LabelSet:
         name = keep_file(draft, campaign=campaign, digest=digest.hexdigest())
     try:
         with transaction.atomic():
+            keep(name)
             return LabelSet.objects.create(
                 campaign=campaign,
                 digest=digest.hexdigest(),
@@ -132,14 +135,15 @@ def freeze(campaign: Campaign, *, user: User | None = None) -> LabelSet:
                 created_by=user,
             )
     except IntegrityError:  # somebody froze the same labels a moment ago
-        default_storage.delete(name)
+        discard(name)
         return LabelSet.objects.get(campaign=campaign, digest=digest.hexdigest())
 
 
 def keep_file(draft: IO[bytes], *, campaign: Campaign, digest: str) -> str:
-    """The name under which the storage keeps the file; another one where a file of the set is there already."""
+    """The name under which the storage keeps the file, another at each time. The row that names it is to `keep` it."""
     draft.seek(0)
-    return default_storage.save(f"label_sets/{campaign.code}/{digest}.jsonl.gz", File(draft))
+    name = note(f"label_sets/{campaign.code}/{digest}.{uuid.uuid4().hex[:8]}.jsonl.gz")
+    return default_storage.save(name, File(draft))
 
 
 def read_lines(label_set: LabelSet, *, with_erased: bool = False) -> Iterator[Line]:
