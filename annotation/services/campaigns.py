@@ -65,7 +65,7 @@ def create_campaign(
 
 def _locked(pools: Iterable[Pool]) -> list[Pool]:
     """As they are now, until the transaction ends: `change_terms` waits with another currency."""
-    return list(Pool.objects.select_for_update().filter(pk__in={pool.pk for pool in pools}).order_by("pk"))
+    return list(Pool.objects.select_for_update(no_key=True).filter(pk__in={pool.pk for pool in pools}).order_by("pk"))
 
 
 def open_campaign(*, campaign: Campaign, user: User | None) -> Campaign:
@@ -130,7 +130,7 @@ def change_settings(
     Raises Refusal where the budget would be less than what is spent and promised, or the question would change under
     labels that were given to another, or the currency under money; CurrencyMismatch where a pool pays in another one.
     """
-    money = Campaign.objects.select_for_update().only("currency", "reserved", "spent").get(pk=campaign.pk)
+    money = Campaign.objects.select_for_update(no_key=True).only("currency", "reserved", "spent").get(pk=campaign.pk)
     currency = settings.get("currency", money.currency)
     if currency != money.currency and (money.reserved or money.spent):
         raise Refusal(_("There is money spent or promised already: clone the campaign to pay in another currency."))
@@ -164,7 +164,7 @@ def change_settings(
 @transaction.atomic
 def publish_guidelines(*, campaign: Campaign, text: str, user: User | None) -> GuidelineVersion:
     """A new version; the same text again is the version there is. The campaign's row is locked for the number."""
-    Campaign.objects.select_for_update().get(pk=campaign.pk)
+    Campaign.objects.select_for_update(no_key=True).get(pk=campaign.pk)
     latest, text = campaign.guidelines.first(), _tidied(text)
     if not text:
         raise Refusal(_("Write the guidelines first."))

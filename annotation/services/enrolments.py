@@ -39,7 +39,7 @@ def advance_enrolment(*, campaign: Campaign, enrolment: Enrolment) -> None:
 
     The enrolment is locked before the teacher's languages are read: see `set_languages`.
     """
-    list(Enrolment.objects.select_for_update().filter(pk=enrolment.pk).values_list("pk"))
+    list(Enrolment.objects.select_for_update(no_key=True).filter(pk=enrolment.pk).values_list("pk"))
     enrolment.teacher.refresh_from_db(fields=["languages"])
     if enrolment.stage == Enrolment.Stage.TUTORIAL and not _is_waiting(campaign, enrolment):
         has_exam = campaign.qualification_size > 0 and _golds(campaign, enrolment).exists()
@@ -65,7 +65,7 @@ def set_languages(*, teacher: Teacher, languages: list[str]) -> None:
     Else two changes of this setting would lead past it. The enrolments are locked first, so that one which moves on at
     this moment does so before, and is looked at here, or after, and knows the new languages.
     """
-    enrolments = list(Enrolment.objects.select_for_update().filter(teacher=teacher).order_by("pk"))
+    enrolments = list(Enrolment.objects.select_for_update(no_key=True).filter(teacher=teacher).order_by("pk"))
     campaigns = Campaign.objects.in_bulk([one.campaign_id for one in enrolments])
     teacher.refresh_from_db(fields=["languages"])
     working = [one for one in enrolments if one.stage == Enrolment.Stage.WORKING]

@@ -102,7 +102,7 @@ def invite_by_email(*, user: User, pool: Pool, addresses: Sequence[str], origin:
     An address that has an open invitation gets no other; where its letter was given up, that is tried again. The
     pool's row is locked, so that a double click invites once.
     """
-    Pool.objects.select_for_update().get(pk=pool.pk)
+    Pool.objects.select_for_update(no_key=True).get(pk=pool.pk)
     opened = Invitation.objects.usable().filter(pool=pool, role=TEACHER, email__in=addresses)
     waiting = set(opened.values_list("email", flat=True))
     again = retry_letters(letters=InvitationLetter.objects.filter(invitation__in=opened), user=user)

@@ -219,7 +219,8 @@ def edit_label(
     Raises AlreadyLabelled where another edit came first, NotAllowed where the label was retracted or withdrawn or
     answered a lesson, CampaignNotOpen, InvalidAnswer.
     """
-    offer = Offer.objects.select_for_update().get(pk=label.offer_id)  # before the label, as everywhere: see undo_label
+    # Before the label, as everywhere: see undo_label.
+    offer = Offer.objects.select_for_update(no_key=True).get(pk=label.offer_id)
     answer = _checked(Answer(choice, strength, dict(criteria or {}), ranking, reason, is_flagged), offer=offer)
     if not _may_change(label):
         raise NotAllowed
@@ -297,7 +298,7 @@ def undo_label(*, campaign: Campaign, teacher: Teacher) -> Offer | None:
 
 
 def _put_back(held: QuerySet[Offer], *, now: datetime) -> None:
-    for offer in held.select_for_update():
+    for offer in held.select_for_update(no_key=True):
         held.filter(pk=offer.pk).update(
             state=Offer.State.QUEUED, held_at=None, held_until=None, seconds_before=offer.seconds_until(now)
         )

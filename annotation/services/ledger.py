@@ -92,7 +92,7 @@ def pay_out(
 
     The teacher's row is locked, so that two payouts at once do not both find the money. Raises Refusal.
     """
-    Teacher.objects.select_for_update().get(pk=teacher.pk)
+    Teacher.objects.select_for_update(no_key=True).get(pk=teacher.pk)
     if amount <= 0:
         raise Refusal(_("A payout is more than nothing."))
     if movement is not None and _is_booked(
@@ -142,7 +142,7 @@ def grant_bonus(
 
     Raises BudgetSpent, Refusal.
     """
-    Teacher.objects.select_for_update().get(pk=teacher.pk)
+    Teacher.objects.select_for_update(no_key=True).get(pk=teacher.pk)
     if amount <= 0:
         raise Refusal(_("A bonus is more than nothing."))
     if movement is not None and _is_booked(

@@ -113,7 +113,7 @@ def add_model_teacher(
 ) -> Membership:
     """A model as a member of the pool. Raises Refusal where the endpoint cannot be used, or is there already."""
     check_endpoint(endpoint)
-    Pool.objects.select_for_update().get(pk=pool.pk)  # a double click is one teacher
+    Pool.objects.select_for_update(no_key=True).get(pk=pool.pk)  # a double click is one teacher
     _check_new(pool, endpoint, pseudonym)
     teacher = Teacher(kind=Teacher.Kind.MODEL, endpoint=endpoint)
     if pseudonym:

@@ -240,7 +240,7 @@ def lapse_offer(*, offer: Offer) -> None:
 def _close_batch(offers: QuerySet[Offer], *, state: Offer.State, skip_locked: bool = False) -> int:
     """Close up to a batch of live offers and release their money. Returns how many there were."""
     if connection.features.has_select_for_update_of:
-        offers = offers.select_for_update(of=("self",), skip_locked=skip_locked)
+        offers = offers.select_for_update(of=("self",), no_key=True, skip_locked=skip_locked)
     rows = list(offers.only("pk", "campaign_id", "cost").order_by("pk")[:BATCH])
     _close(Q(pk__in=[offer.pk for offer in rows]), state=state, now=timezone.now())
     money: dict[int, Decimal] = defaultdict(Decimal)

@@ -89,21 +89,21 @@ def set_working_hours(*, teacher: Teacher, hours: list[list[Any]]) -> None:
 @transaction.atomic
 def set_preferences(*, user: User, **chosen: Any) -> None:
     """What the user wants of pages, beside what was chosen before. Two tabs that choose different things both count."""
-    user.preferences = {**User.objects.select_for_update().get(pk=user.pk).preferences, **chosen}
+    user.preferences = {**User.objects.select_for_update(no_key=True).get(pk=user.pk).preferences, **chosen}
     User.objects.filter(pk=user.pk).update(preferences=user.preferences)
 
 
 @transaction.atomic
 def accept_warning(*, user: User, category: str) -> None:
     """The category is shown without its warning from now on."""
-    known = User.objects.select_for_update().get(pk=user.pk).preferences.get("accepted_warnings", [])
+    known = User.objects.select_for_update(no_key=True).get(pk=user.pk).preferences.get("accepted_warnings", [])
     set_preferences(user=user, accepted_warnings=sorted({*known, category}))
 
 
 @transaction.atomic
 def decline_category(*, teacher: Teacher, category: str) -> int:
     """The teacher will not see this category where a campaign warns of it; what waits of it goes to others."""
-    locked = Teacher.objects.select_for_update().get(pk=teacher.pk)
+    locked = Teacher.objects.select_for_update(no_key=True).get(pk=teacher.pk)
     locked.declined_warnings = sorted({*locked.declined_warnings, category})
     locked.save(update_fields=["declined_warnings"])
     teacher.declined_warnings = locked.declined_warnings
@@ -215,7 +215,7 @@ def _withdraw_labels(campaign: Campaign, teacher: Teacher) -> None:
     """
     now = timezone.now()
     answered = Offer.objects.filter(campaign=campaign, teacher=teacher, state=Offer.State.ANSWERED)
-    list(answered.select_for_update().order_by("pk").values_list("pk", flat=True))
+    list(answered.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True))
     answered.update(state=Offer.State.WITHDRAWN, closed_at=now)
     labels = Label.objects.filter(campaign=campaign, teacher=teacher)
     count = labels.filter(state=Label.State.CURRENT).update(state=Label.State.WITHDRAWN, reason="", changed_at=now)

@@ -31,7 +31,7 @@ def change_terms(*, pool: Pool, user: User | None, **terms: Any) -> Pool:
 
     Raises Refusal where the currency would change under a campaign that draws on the pool.
     """
-    before = Pool.objects.select_for_update().get(pk=pool.pk)
+    before = Pool.objects.select_for_update(no_key=True).get(pk=pool.pk)
     currency = terms.get("currency", before.currency)
     drawing = Campaign.objects.filter(pools=before).exclude(currency=currency).first()
     if drawing is not None and currency != before.currency:
@@ -101,7 +101,7 @@ def change_member(
     """
     known = {name: value for name, value in membership.rationality.items() if name}
     terms["rationality"] = known if rationality is None else known | {"": rationality}
-    before = Membership.objects.select_for_update().get(pk=membership.pk)
+    before = Membership.objects.select_for_update(no_key=True).get(pk=membership.pk)
     if terms.get("cost_per_label", before.cost_per_label) != before.cost_per_label:
         terms["accepted_terms"] = 0
     Membership.objects.filter(pk=membership.pk).update(**terms)

@@ -126,7 +126,7 @@ def _reserve_or_drop(campaign: Campaign, stored: dict[Any, Offer]) -> None:
     total = sum((offer.cost for offer in stored.values()), Decimal(0))
     if budget.reserve(campaign.pk, total):
         return
-    locked = Campaign.objects.select_for_update().get(pk=campaign.pk)
+    locked = Campaign.objects.select_for_update(no_key=True).get(pk=campaign.pk)
     room = budget.room_left(locked) or Decimal(0)
     dropped = []
     for offer in sorted(stored.values(), key=lambda offer: (offer.rank, offer.pk)):

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 import pytest
-from django.db import connection, connections
+from django.db import connection, connections, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -42,6 +42,8 @@ from annotation.services.invitations import accept_invitation
 from annotation.services.labels import edit_label, record_label, undo_label
 from annotation.services.ledger import balance, grant_bonus, pay_out, unbalanced_movements
 from annotation.services.offers import claim_offer, lapse_offers, skip_offer, withdraw_offers
+from annotation.services.people import decline_category
+from annotation.services.pools import change_member
 from annotation.services.queueing import queue_offers
 from annotation.services.refusals import AlreadyLabelled, InvitationSpent, OfferLapsed, OfferNotHeld, Refusal
 from tests.annotation.conftest import draft_for
@@ -251,6 +253,17 @@ class TestRaces:
         assert at_once(*[lambda: pay_out(**pay)] * 4) == [movement] * 4
         assert balance(teacher) == {"EUR": 1}
 
+    def test_bonuses_while_the_teacher_answers_and_takes_back(self, alice: User, teacher: Teacher, held: Offer) -> None:
+        bonus = {"campaign": held.campaign, "teacher": teacher, "amount": Decimal(1), "user": alice, "memo": "care"}
+
+        def answer_and_undo() -> None:
+            for _turn in range(20):
+                record_label(offer=held, choice="first")
+                undo_label(campaign=held.campaign, teacher=teacher)
+
+        at_once(answer_and_undo, lambda: [grant_bonus(**bonus) for _bonus in range(40)])
+        assert balance(teacher) == {"EUR": 40}
+
     def test_the_last_use_of_an_invitation_is_used_once(
         self, alice: User, bob: User, charlie: User, pool: Pool
     ) -> None:
@@ -260,6 +273,59 @@ class TestRaces:
         )
         assert sum(isinstance(result, InvitationSpent) for result in results) == 1
         assert Membership.objects.filter(pool=pool).count() == 1
+
+
+LOCKING: dict[str, Callable[[Offer, User], object]] = {
+    "bonus": lambda offer, admin: grant_bonus(
+        campaign=offer.campaign, teacher=offer.teacher, amount=Decimal(1), user=admin, memo="care"
+    ),
+    "opt-out": lambda offer, admin: decline_category(teacher=offer.teacher, category=offer.comparison.category),
+    "member": lambda offer, admin: change_member(membership=offer.membership, user=admin, rationality=2.0),
+}
+COMMITTING: dict[str, Callable[[Offer], object]] = {
+    "answer": lambda offer: record_label(offer=offer, choice="first"),
+    "plan": lambda offer: queue_offers(
+        campaign=offer.campaign, drafts=[draft_for(offer.comparison, offer.teacher, arm=Offer.Arm.REPEAT)]
+    ),
+}
+
+
+@on_postgres
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(
+    ("locks", "commits"), [("bonus", "answer"), ("bonus", "plan"), ("opt-out", "answer"), ("member", "plan")]
+)
+def test_who_locks_a_teacher_keeps_no_answer_and_no_plan_from_its_commit(
+    campaign: Campaign, teacher: Teacher, queued: list[Offer], alice: User, locks: str, commits: str
+) -> None:
+    """Foreign keys are checked at the commit, after the campaign's row: a lock against them closes a circle."""
+    Campaign.objects.update(content_warnings={"coding": "code"})
+    Enrolment.objects.create(campaign=campaign, teacher=teacher, stage=Enrolment.Stage.WORKING)
+    held = claim_offer(campaign=campaign, teacher=teacher)
+    locked, written = threading.Event(), threading.Event()
+
+    def wait_before_the_campaign(execute: Any, sql: str, *rest: Any) -> Any:
+        if sql.startswith('UPDATE "annotation_campaign"'):
+            locked.set()
+            assert written.wait(timeout=PATIENCE)
+        return execute(sql, *rest)
+
+    def lock() -> None:
+        with connection.execute_wrapper(wait_before_the_campaign):
+            try:
+                LOCKING[locks](held, alice)
+            finally:
+                locked.set()
+
+    def commit() -> None:
+        assert locked.wait(timeout=PATIENCE)
+        with transaction.atomic():
+            try:
+                COMMITTING[commits](held)
+            finally:
+                written.set()
+
+    assert at_once(lock, commit) == [None, None]
 
 
 @pytest.mark.kill
