@@ -169,6 +169,12 @@ def test_the_commands_say_what_they_did(filled: Campaign, pool: Pool, capsys: py
         call_command("replan", "00000000-0000-0000-0000-000000000000")
 
 
+@pytest.mark.parametrize("count", ["-1", "0", "all"])
+def test_a_number_of_plans_is_one_or_more(campaign: Campaign, count: str) -> None:
+    with pytest.raises(CommandError, match="--replay"):
+        call_command("replan", campaign.name, "--replay", count)
+
+
 def test_texts_are_judged_where_texts_are_embedded() -> None:
     """Both need the encoder, which a worker of `plan` never loads."""
     names = ("training.answer", "activelearning.embed")

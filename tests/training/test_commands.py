@@ -79,6 +79,11 @@ def test_export_writes_a_file_and_freezes_when_asked(labelled: Campaign, tmp_pat
     assert not list(tmp_path.glob("*.partial"))
 
 
+def test_export_says_where_it_cannot_write(labelled: Campaign, tmp_path: Path) -> None:
+    with pytest.raises(CommandError, match="No such file or directory"):
+        tell("export_labels", labelled.name, str(tmp_path / "nowhere" / "labels.jsonl"))
+
+
 def test_export_refuses_a_format_it_does_not_know(labelled: Campaign, tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="jsonl"):
         tell("export_labels", labelled.name, str(tmp_path / "labels.pickle"))

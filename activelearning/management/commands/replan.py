@@ -9,12 +9,18 @@ from activelearning.pipeline import replan, replay
 from annotation.management.campaigns import find_campaign
 
 
+def positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
 class Command(BaseCommand):
     help = "Refit a campaign's estimate and fill its teachers' queues, or replay its plans."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("campaign", help="the campaign's name, code or number")
-        parser.add_argument("--replay", type=int, metavar="N", help="choose the last N plans again and compare")
+        parser.add_argument("--replay", type=positive, metavar="N", help="choose the last N plans again and compare")
 
     def handle(self, *args: Any, **options: Any) -> None:
         campaign = find_campaign(options["campaign"])

@@ -6,10 +6,12 @@ from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError
+from django.db.models import CharField
 from tqdm import tqdm
 
-from annotation.imports import SAMPLE, finish, hub_source, run_import, start_source_import
+from annotation.imports import SAMPLE, finish, hub_source, located, run_import, start_source_import
 from annotation.management.campaigns import find_campaign
 from annotation.models import Campaign, ImportJob, User
 from annotation.services.campaigns import create_campaign
@@ -35,10 +37,16 @@ class Command(BaseCommand):
         parser.add_argument("--revision", help="the revision of a hub set: a branch, a tag or a commit")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        campaign = make_campaign(options["campaign"]) if options["new"] else find_campaign(options["campaign"])
         source = str(SAMPLE) if options["source"] == "sample" else options["source"]
-        if not Path(source).is_file():
-            source = hub_source(source, config=options["config"], split=options["split"], revision=options["revision"])
+        try:
+            if not Path(source).is_file():
+                source = hub_source(
+                    source, config=options["config"], split=options["split"], revision=options["revision"]
+                )
+            check_length(ImportJob._meta.get_field("source"), located(source))
+        except OSError as error:
+            raise CommandError(f"{source} cannot be read: {error.strerror}.") from error
+        campaign = make_campaign(options["campaign"]) if options["new"] else find_campaign(options["campaign"])
         job = start_source_import(campaign=campaign, source=source)
         self.report(follow(job))
 
@@ -74,10 +82,19 @@ def follow(job: ImportJob) -> ImportJob:
             return job
 
 
+def check_length(field: CharField[Any, Any], text: str) -> None:
+    """SQLite would take it, PostgreSQL would not. raises CommandError."""
+    try:
+        field.run_validators(text)
+    except ValidationError as error:
+        raise CommandError(f"The {field.verbose_name}: {' '.join(error.messages)}") from error
+
+
 def make_campaign(name: str) -> Campaign:
     """The campaign of that name, or a new draft that belongs to the first superuser. raises CommandError."""
     if found := Campaign.objects.filter(name=name).first():
         return found
+    check_length(Campaign._meta.get_field("name"), name)
     owner = User.objects.filter(is_superuser=True).order_by("pk").first()
     if owner is None:
         raise CommandError("A campaign needs an owner: manage.py createsuperuser.")

@@ -36,10 +36,13 @@ class Command(BaseCommand):
             self.stdout.write(f"Froze {label_set.label_count} labels as {label_set.digest}.")
             lines = read_lines(label_set)
         partial = path.with_name(f"{path.name}.partial")
-        with partial.open("wb") as target:
-            for piece in export(lines, kind=options["kind"], format=format, rationalities=rationalities_of(campaign)):
-                target.write(piece)
-        partial.replace(path)
+        pieces = export(lines, kind=options["kind"], format=format, rationalities=rationalities_of(campaign))
+        try:
+            with partial.open("wb") as target:
+                target.writelines(pieces)
+            partial.replace(path)
+        except OSError as error:
+            raise CommandError(f"{path} could not be written: {error.strerror}.") from error
         self.stdout.write(f"Wrote {path} ({path.stat().st_size} bytes).")
 
     def find_label_set(self, campaign: int, digest: str) -> LabelSet:
