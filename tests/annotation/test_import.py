@@ -451,7 +451,7 @@ def test_the_command_fails_with_the_jobs_reason(campaign: Campaign, tmp_path: Pa
         call_command("import_conversations", campaign.name, str(empty))
 
 
-@pytest.mark.parametrize("source", ["x" * 300, "/".join(["folder"] * 100)])
+@pytest.mark.parametrize("source", ["x" * 300, "/".join(["folder"] * 100)], ids=["a name", "a path"])
 def test_the_command_refuses_a_source_that_is_too_long(campaign: Campaign, source: str) -> None:
     with pytest.raises(CommandError, match=r"too long|at most 500"):
         call_command("import_conversations", campaign.name, source)
