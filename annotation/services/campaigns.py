@@ -130,14 +130,14 @@ def change_settings(
     Raises Refusal where the budget would be less than what is spent and promised, or the question would change under
     labels that were given to another, or the currency under money; CurrencyMismatch where a pool pays in another one.
     """
-    money = Campaign.objects.select_for_update(no_key=True).only("currency", "reserved", "spent").get(pk=campaign.pk)
-    currency = settings.get("currency", money.currency)
-    if currency != money.currency and (money.reserved or money.spent):
+    current = Campaign.objects.select_for_update(no_key=True).get(pk=campaign.pk)
+    currency = settings.get("currency", current.currency)
+    if currency != current.currency and (current.reserved or current.spent):
         raise Refusal(_("There is money spent or promised already: clone the campaign to pay in another currency."))
     chosen = _locked(campaign.pools.all() if pools is None else pools)
     check_currency(currency, pools=chosen)
     changed = {name: value for name, value in settings.items() if getattr(campaign, name) != value}
-    if "answer_mode" in changed and campaign.label_count:
+    if "answer_mode" in changed and current.label_count:
         raise Refusal(_("There are labels already: clone the campaign to ask another kind of question."))
     details = {name: [str(getattr(campaign, name)), str(value)] for name, value in changed.items()}
     if {"reviews_disagreements", "reviews_flags"} & set(changed):
