@@ -62,9 +62,11 @@ def _asked(campaign: Campaign, enrolment: Enrolment) -> int:
 def set_languages(*, teacher: Teacher, languages: list[str]) -> None:
     """What the teacher reads. Who can read more gold than the qualification was taken with takes the rest of it.
 
-    Else two changes of this setting would lead past it. The enrolments are locked first, so that one which moves on at
-    this moment does so before, and is looked at here, or after, and knows the new languages.
+    Else two changes of this setting would lead past it. The enrolments are locked before, so that one which moves on at
+    this moment does so before, and is looked at here, or after, and knows the new languages. The teacher's row comes
+    before them, as everywhere.
     """
+    Teacher.objects.select_for_update(no_key=True).get(pk=teacher.pk)
     enrolments = list(Enrolment.objects.select_for_update(no_key=True).filter(teacher=teacher).order_by("pk"))
     campaigns = Campaign.objects.in_bulk([one.campaign_id for one in enrolments])
     teacher.refresh_from_db(fields=["languages"])

@@ -28,6 +28,7 @@ from annotation.services.refusals import (
     OfferNotHeld,
 )
 from annotation.services.reviews import refer_comparisons
+from annotation.services.teachers import lock_unless_withdrawn
 from annotation.services.terms import today
 
 
@@ -156,6 +157,8 @@ def _take(offer: Offer, *, now: datetime) -> Decimal | None:
         raise OfferLapsed
     if this.filter(state=Offer.State.HELD).update(**answered):
         return offer.cost
+    if not lock_unless_withdrawn(offer.teacher_id):  # a withdrawal takes live offers, which this one is no more
+        raise OfferNotHeld
     try:
         with transaction.atomic():
             if this.filter(state=Offer.State.LAPSED).update(**answered):

@@ -13,6 +13,12 @@ SHOWN = 4
 COUNTED = 1000
 
 
+def lock_unless_withdrawn(teacher_id: int) -> bool:
+    """Whether the teacher is still there. Until the transaction ends a withdrawal waits, and finds what is stored."""
+    present = Teacher.objects.select_for_update(no_key=True).filter(pk=teacher_id, withdrawn_at__isnull=True)
+    return present.first() is not None
+
+
 @dataclass(frozen=True)
 class Place:
     """A member of one of the campaign's pools, and their way through the campaign if they have begun it."""

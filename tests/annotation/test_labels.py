@@ -25,6 +25,7 @@ from annotation.models import (
 from annotation.models.offers import outcome_of
 from annotation.services.labels import edit_label, record_label, undo_label
 from annotation.services.offers import claim_offer, lapse_offers, skip_offer, withdraw_offers
+from annotation.services.people import withdraw_teacher
 from annotation.services.queueing import queue_offers
 from annotation.services.refusals import (
     AlreadyLabelled,
@@ -161,6 +162,15 @@ class TestLateAnswers:
         assert record_label(offer=held, choice="first")
         campaign.refresh_from_db()
         assert (campaign.reserved, campaign.spent) == (Decimal("0.2"), CENTS)
+
+    def test_lapsed_is_refused_once_the_teacher_withdrew(self, held: Offer) -> None:
+        """A withdrawal takes what is live; nothing would take this label away again."""
+        Offer.objects.update(held_until=timezone.now() - timedelta(seconds=1))
+        lapse_offers()
+        withdraw_teacher(teacher=Teacher.objects.get(pk=held.teacher_id), how="remove", user=None)
+        with pytest.raises(OfferNotHeld):
+            record_label(offer=held, choice="first")
+        assert not Label.objects.exists()
 
     def test_lapsed_is_refused_once_the_slot_was_given_away(
         self,
