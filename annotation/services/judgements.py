@@ -16,12 +16,14 @@ from annotation.models import Campaign, Enrolment, Label, Offer, RecordedJudgeme
 from annotation.services.audit import record_audit
 from annotation.services.refusals import CampaignNotOpen, NotAllowed
 from annotation.services.reviews import refer_comparisons
+from annotation.services.teachers import lock_unless_withdrawn
 
 BATCH = 200
 """Labels per transaction."""
 PSEUDONYM = 64
 """Characters of a teacher's name; a file may call a judge by 128."""
 UNNAMED = "unnamed"
+SHUT = (Campaign.State.CLOSED, Campaign.State.ARCHIVED)
 
 
 @dataclass(frozen=True)
@@ -42,10 +44,11 @@ def judges_of(campaign: Campaign) -> QuerySet[RecordedJudgement, str]:
 def teacher_of_judge(judge: str) -> Teacher:
     """The teacher that stands for a recorded judge; the same one for the same name."""
     pseudonym = f"judge {judge or UNNAMED}"
-    if len(pseudonym) > PSEUDONYM or judge == UNNAMED:
+    is_anothers = Teacher.objects.filter(pseudonym=pseudonym).exclude(kind=Teacher.Kind.RECORDED).exists()
+    if len(pseudonym) > PSEUDONYM or judge == UNNAMED or is_anothers:
         digest = sha256(judge.encode()).hexdigest()[:16]  # two names that begin alike are two judges
         pseudonym = f"{pseudonym[: PSEUDONYM - 17]}~{digest}"
-    return Teacher.objects.get_or_create(pseudonym=pseudonym, defaults={"kind": Teacher.Kind.RECORDED})[0]
+    return Teacher.objects.get_or_create(pseudonym=pseudonym, kind=Teacher.Kind.RECORDED)[0]
 
 
 def judgements_to_labels(
@@ -62,19 +65,21 @@ def judgements_to_labels(
     it and are no independent labels). Comparisons held out stay without, for they judge policies. The order that the
     judge saw is not known; it is drawn here, so that it leans to no side. Nothing is paid.
 
-    Raises CampaignNotOpen for a closed campaign, NotAllowed for a teacher who withdrew.
+    Raises CampaignNotOpen for a closed campaign, NotAllowed for a teacher who withdrew, also where that happens on the
+    way: what was taken over before stays.
     """
-    if campaign.state in (Campaign.State.CLOSED, Campaign.State.ARCHIVED):
+    if campaign.state in SHUT:
         raise CampaignNotOpen
     if teacher.withdrawn_at is not None:
         raise NotAllowed
     verdicts = read_verdicts(campaign, judge)
     added = 0
     while batch := list(islice(verdicts, BATCH)):
-        new = _add_labels(campaign, teacher, batch)
-        added += new
-        if on_batch is not None:
-            on_batch(new)
+        while batch:
+            new, batch = _add_labels(campaign, teacher, batch)
+            added += new
+            if on_batch is not None:
+                on_batch(new)
     record_audit(
         user=user,
         verb="adopt judgements",
@@ -127,11 +132,20 @@ def tiers_of(pairs: Iterable[tuple[int, int, float]]) -> list[list[int]] | None:
 
 
 @transaction.atomic
-def _add_labels(campaign: Campaign, teacher: Teacher, verdicts: Sequence[Verdict]) -> int:
-    """Answered offers and their labels, where the teacher has none yet: offers before people before the campaign."""
+def _add_labels(campaign: Campaign, teacher: Teacher, verdicts: Sequence[Verdict]) -> tuple[int, list[Verdict]]:
+    """Answered offers and their labels, where the teacher has none yet. Returns how many, and what is to be tried anew.
+
+    That is what lost its slot to a plan in the same moment. Offers go in in one order, as everywhere, which a second
+    try in the same transaction would not keep. The teacher's lock makes a withdrawal wait, and find these labels.
+    """
+    if not lock_unless_withdrawn(teacher.pk):
+        raise NotAllowed
+    campaign = Campaign.objects.get(pk=campaign.pk)  # reviews may have been switched on since the last batch
     now = timezone.now()
     drafts = _draft_offers(campaign, teacher, verdicts)
-    Offer.objects.bulk_create([offer for offer, _ in drafts], ignore_conflicts=True)
+    Offer.objects.bulk_create(
+        sorted((offer for offer, _ in drafts), key=lambda offer: offer.comparison_id), ignore_conflicts=True
+    )
     stored = dict(Offer.objects.filter(code__in=[offer.code for offer, _ in drafts]).values_list("code", "id"))
     labels = [
         Label(
@@ -147,8 +161,9 @@ def _add_labels(campaign: Campaign, teacher: Teacher, verdicts: Sequence[Verdict
         for offer, verdict in drafts
         if offer.code in stored
     ]
+    refused = [verdict for offer, verdict in drafts if offer.code not in stored]
     if not labels:
-        return 0
+        return 0, refused
     Label.objects.bulk_create(labels)
     refer_comparisons(campaign=campaign, ids={label.comparison_id for label in labels})
     Enrolment.objects.get_or_create(
@@ -157,10 +172,13 @@ def _add_labels(campaign: Campaign, teacher: Teacher, verdicts: Sequence[Verdict
         defaults={"stage": Enrolment.Stage.WORKING, "working_since": now},
     )
     Enrolment.objects.filter(campaign=campaign, teacher=teacher).update(label_count=F("label_count") + len(labels))
-    Campaign.objects.filter(pk=campaign.pk).update(
-        label_count=F("label_count") + len(labels), label_version=F("label_version") + 1
-    )
-    return len(labels)
+    if (
+        not Campaign.objects.filter(pk=campaign.pk)
+        .exclude(state__in=SHUT)
+        .update(label_count=F("label_count") + len(labels), label_version=F("label_version") + 1)
+    ):
+        raise CampaignNotOpen
+    return len(labels), refused
 
 
 def _draft_offers(campaign: Campaign, teacher: Teacher, verdicts: Sequence[Verdict]) -> list[tuple[Offer, Verdict]]:

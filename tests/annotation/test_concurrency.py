@@ -31,11 +31,12 @@ from annotation.models import (
     Membership,
     Offer,
     Pool,
+    RecordedJudgement,
     Response,
     Teacher,
     User,
 )
-from annotation.services import copies, offers
+from annotation.services import copies, judgements, offers
 from annotation.services.budget import reserve
 from annotation.services.campaigns import set_priority, take_out_comparisons
 from annotation.services.invitations import accept_invitation
@@ -326,6 +327,26 @@ def test_who_locks_a_teacher_keeps_no_answer_and_no_plan_from_its_commit(
                 written.set()
 
     assert at_once(lock, commit) == [None, None]
+
+
+@on_postgres
+@pytest.mark.django_db(transaction=True)
+def test_a_judgement_whose_slot_a_plan_takes_goes_into_the_next(
+    campaign: Campaign, teacher: Teacher, comparisons: list[Comparison], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RecordedJudgement.objects.create(comparison=comparisons[0], judge="Ann", outcome=1.0)
+    draft = judgements._draft_offers
+
+    def draft_and_be_late(*arguments: Any) -> Any:
+        drafts = draft(*arguments)
+        if not Offer.objects.exists():
+            at_once(lambda: queue_offers(campaign=campaign, drafts=[draft_for(comparisons[0], teacher)]))
+        return drafts
+
+    monkeypatch.setattr(judgements, "_draft_offers", draft_and_be_late)
+    judge = judgements.teacher_of_judge("Ann")
+    assert judgements.judgements_to_labels(campaign=campaign, judge="Ann", teacher=judge) == 1
+    assert set(Offer.objects.values_list("teacher", "slot")) == {(teacher.pk, 1), (judge.pk, 2)}
 
 
 @pytest.mark.kill

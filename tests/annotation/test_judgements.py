@@ -1,6 +1,7 @@
 """Recorded judgements become labels of a named teacher: once, in the right direction, rankings as one act."""
 
 import json
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -25,7 +26,9 @@ from annotation.models import (
 )
 from annotation.services import judgements
 from annotation.services.adoptions import adopt, adoptions_to_run, ask_for_adoption
+from annotation.services.campaigns import close_campaign
 from annotation.services.judgements import judgements_to_labels, judges_of, teacher_of_judge, tiers_of
+from annotation.services.people import withdraw_teacher
 from annotation.services.refusals import CampaignNotOpen, NotAllowed
 
 pytestmark = pytest.mark.django_db
@@ -234,3 +237,56 @@ def test_a_campaign_that_closed_meanwhile_says_why_there_are_no_labels(campaign:
     campaign.refresh_from_db()
     with pytest.raises(CampaignNotOpen):
         ask_for_adoption(campaign=campaign, judge="Ann", user=None)
+
+
+def after_the_first_batch(act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    monkeypatch.setattr(judgements, "BATCH", 1)
+    return lambda _added: act() and None if Label.objects.count() == 1 else None
+
+
+def test_a_teacher_who_withdraws_on_the_way_gets_no_more_labels(
+    campaign: Campaign, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring(campaign, *pairs(3))
+    teacher = teacher_of_judge("Ann")
+    leaving = Teacher.objects.get(pk=teacher.pk)
+    withdraw = after_the_first_batch(lambda: withdraw_teacher(teacher=leaving, how="remove", user=alice), monkeypatch)
+    with pytest.raises(NotAllowed):
+        judgements_to_labels(campaign=campaign, judge="Ann", teacher=teacher, on_batch=withdraw)
+    assert list(Label.objects.values_list("state", flat=True)) == ["withdrawn"]
+
+
+def test_a_campaign_that_is_closed_on_the_way_gets_no_more_labels(
+    campaign: Campaign, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring(campaign, *pairs(3))
+    closing = Campaign.objects.get(pk=campaign.pk)
+    close = after_the_first_batch(lambda: close_campaign(campaign=closing, user=alice), monkeypatch)
+    with pytest.raises(CampaignNotOpen):
+        judgements_to_labels(campaign=campaign, judge="Ann", teacher=teacher_of_judge("Ann"), on_batch=close)
+    assert (Label.objects.count(), Offer.objects.count()) == (1, 1)
+
+
+def test_reviews_that_are_switched_on_on_the_way_count(campaign: Campaign, monkeypatch: pytest.MonkeyPatch) -> None:
+    bring(campaign, *pairs(3))
+    switch_on = after_the_first_batch(lambda: Campaign.objects.update(reviews_disagreements=True), monkeypatch)
+    referred = []
+    monkeypatch.setattr(judgements, "refer_comparisons", lambda **of: referred.append(of["campaign"].has_reviews))
+    judgements_to_labels(campaign=campaign, judge="Ann", teacher=teacher_of_judge("Ann"), on_batch=switch_on)
+    assert referred == [False, True, True]
+
+
+def test_offers_go_in_in_the_order_of_plans(campaign: Campaign) -> None:
+    """Another order could wait for a plan in a circle. Judgements are read conversation by conversation."""
+    bring(campaign, *pairs(3))
+    verdicts = sorted(judgements.read_verdicts(campaign, "Ann"), key=lambda verdict: -verdict.comparison_id)
+    judgements._add_labels(campaign, teacher_of_judge("Ann"), verdicts)
+    stored = list(Offer.objects.order_by("pk").values_list("comparison", flat=True))
+    assert stored == sorted(stored)
+    assert len(stored) == 3
+
+
+def test_a_judge_is_never_a_teacher_of_another_kind() -> None:
+    model = Teacher.objects.create(kind=Teacher.Kind.MODEL, pseudonym="judge Ann")
+    judge = teacher_of_judge("Ann")
+    assert (judge.kind, judge == model, judge) == (Teacher.Kind.RECORDED, False, teacher_of_judge("Ann"))
