@@ -23,6 +23,8 @@ BATCH = 200
 PSEUDONYM = 64
 """Characters of a teacher's name; a file may call a judge by 128."""
 UNNAMED = "unnamed"
+JUDGE = "judge "
+"""How the names of their teachers begin, and no others'."""
 SHUT = (Campaign.State.CLOSED, Campaign.State.ARCHIVED)
 
 
@@ -43,7 +45,7 @@ def judges_of(campaign: Campaign) -> QuerySet[RecordedJudgement, str]:
 
 def teacher_of_judge(judge: str) -> Teacher:
     """The teacher that stands for a recorded judge; the same one for the same name."""
-    pseudonym = f"judge {judge or UNNAMED}"
+    pseudonym = f"{JUDGE}{judge or UNNAMED}"
     is_anothers = Teacher.objects.filter(pseudonym=pseudonym).exclude(kind=Teacher.Kind.RECORDED).exists()
     if len(pseudonym) > PSEUDONYM or judge == UNNAMED or is_anothers:
         digest = sha256(judge.encode()).hexdigest()[:16]  # two names that begin alike are two judges

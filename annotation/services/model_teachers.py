@@ -27,6 +27,7 @@ from django.utils.translation import gettext_noop
 from annotation.models import Campaign, Label, Membership, Offer, Pool, Teacher, User
 from annotation.outbound import OutboundFailed, OutboundRefused, host_of, post, public_address, split
 from annotation.services.audit import record_audit
+from annotation.services.judgements import JUDGE
 from annotation.services.labels import record_label
 from annotation.services.notices import post_notice
 from annotation.services.offers import claim_offer, skip_offer
@@ -143,6 +144,8 @@ def _check_new(pool: Pool, endpoint: dict[str, Any], pseudonym: str) -> None:
     )
     if same.exists():
         raise Refusal(_("This model is in the pool already. Where it was stopped, let it go on."))
+    if pseudonym.startswith(JUDGE):
+        raise Refusal(_('Names that begin with "judge" are kept for recorded judges. Choose another name.'))
     if pseudonym and Teacher.objects.filter(pseudonym=pseudonym).exists():
         raise Refusal(_("There is a teacher of this name already. Choose another name."))
 
@@ -261,6 +264,7 @@ def answer_offer(offer: Offer, *, endpoint: Endpoint) -> bool:
         skip_offer(offer=offer, reason=str(error))
         return False
     choice = ahead if ahead == TURNED[turned] else Label.Choice.TIE
+    offer.campaign = Campaign.objects.get(pk=offer.campaign_id)  # minutes later: reviews may have been switched on
     try:
         record_label(offer=offer, choice=choice, guidelines=guidelines)
     except Refusal as refusal:

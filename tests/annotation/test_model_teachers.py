@@ -9,7 +9,21 @@ from typing import Any
 import pytest
 from django.utils import timezone
 
-from annotation.models import Campaign, Comparison, Label, Membership, Notice, Offer, Pool, Response, Teacher, User
+from annotation.models import (
+    Campaign,
+    Comparison,
+    Label,
+    Membership,
+    Notice,
+    Offer,
+    Pool,
+    Response,
+    Review,
+    Teacher,
+    User,
+)
+from annotation.services import model_teachers
+from annotation.services.labels import record_label
 from annotation.services.model_teachers import (
     ModelAway,
     ModelUnclear,
@@ -18,6 +32,7 @@ from annotation.services.model_teachers import (
     model_teachers_to_ask,
     read_choice,
 )
+from annotation.services.offers import claim_offer
 from annotation.services.queueing import queue_offers
 from annotation.services.refusals import Refusal
 from tests.annotation.conftest import draft_for
@@ -92,6 +107,29 @@ def test_it_prefers_a_response_whatever_the_order(robot: Teacher, model: Model, 
     assert model.keys == ["Bearer sk-secret"] * 2
     first, turned = (json.loads(request["messages"][1]["content"].split("\n")[1]) for request in model.requests)
     assert (first["first"], first["second"]) == (turned["second"], turned["first"])
+
+
+def test_reviews_that_are_switched_on_while_it_thinks_count(
+    campaign: Campaign, robot: Teacher, asked: Offer, dora: Teacher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue_offers(campaign=campaign, drafts=[draft_for(asked.comparison, dora)])
+    record_label(offer=claim_offer(campaign=campaign, teacher=dora), choice="first")
+    words = iter(["first", "second"])
+
+    def think(*_asked: Any, **_of: Any) -> Label.Choice:
+        Campaign.objects.update(reviews_disagreements=True)
+        return Label.Choice(next(words))
+
+    monkeypatch.setattr(model_teachers, "ask", think)
+    assert ask_model_teacher(robot.pk) == 1
+    assert Review.objects.get().disagrees
+
+
+@pytest.mark.parametrize("name", ["judge Ann", "judge "])
+def test_it_takes_no_name_of_a_recorded_judge(alice: User, pool: Pool, model: Model, name: str) -> None:
+    endpoint = {"base_url": f"http://{model.host}/v1", "model": "judge-1"}
+    with pytest.raises(Refusal, match="recorded judges"):
+        add_model_teacher(pool=pool, user=alice, endpoint=endpoint, cost_per_label=Decimal(0), pseudonym=name)
 
 
 def test_a_model_that_prefers_a_side_says_a_tie(robot: Teacher, model: Model, asked: Offer) -> None:
