@@ -13,7 +13,7 @@ from annotation.models import Campaign, Comparison, Enrolment, Offer, Teacher, U
 pytestmark = pytest.mark.django_db
 HTMX = {"headers": {"hx-request": "true"}}
 OFFER = re.compile(r'name="offer" value="([0-9a-f-]{36})"')
-TOKEN = re.compile(r'name="csrfmiddlewaretoken" value="(\w{64})"')
+TOKEN = re.compile(r'(?:name="csrfmiddlewaretoken" value|data-token)="(\w{64})"')
 
 
 @pytest.fixture
