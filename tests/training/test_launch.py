@@ -17,7 +17,7 @@ from tests.training.test_train_run import SMALL, never
 from training.algorithms import artifact, child
 from training.algorithms.config import PARALLEL, TrainingConfig
 from training.algorithms.data import TrainingData
-from training.algorithms.journal import METRICS, Journal
+from training.algorithms.journal import METRICS
 from training.algorithms.policy import Cancelled, Diverged, OutOfMemory, TimeLimitReached
 from training.datasets.frozen import freeze
 from training.pipeline import launch
@@ -130,16 +130,14 @@ def test_out_of_memory_is_tried_once_more_with_half_the_batch(
 def test_a_torn_line_waits_for_its_end_and_a_cut_file_begins_again(tmp_path: Path) -> None:
     path, said = tmp_path / "metrics.jsonl", []
     path.write_text('{"stage": "train", "step": 1}\n{"stage": "tr')
-    seen = launch._pass_on(path, (0, 0), said.append)
+    seen = launch._pass_on(path, 0, said.append)
     assert [one["step"] for one in said] == [1]
     path.write_text('{"stage": "train", "step": 1}\n{"stage": "train", "step": 2}\n')
     seen = launch._pass_on(path, seen, said.append)
     assert [one["step"] for one in said] == [1, 2]
-    Journal(tmp_path, said.append).rewind(1)
-    with path.open("a") as stream:
-        stream.write('{"stage": "train", "step": 2, "loss": 0.5}\n{"stage": "train", "step": 3}\n')
+    path.write_text('{"stage": "train", "step": 1}\n')
     launch._pass_on(path, seen, said.append)
-    assert [one["step"] for one in said] == [1, 2, 1, 2, 3], "rewound, and longer by now: the rows are written again"
+    assert [one["step"] for one in said] == [1, 2, 1], "rewound by a resumption: the rows are written again"
 
 
 @pytest.mark.parametrize("devices", [1, 2])

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -71,7 +71,7 @@ def launch(
 ) -> str:
     """One process on each device until the policy lies in its folder; returns the sha256 of its manifest."""
     write_order(folder, config, data)
-    seen = _end_of(folder / METRICS)
+    seen = _length(folder / METRICS)
     process = subprocess.Popen(command(folder, devices=devices, parallel=config.parallel))
     try:
         while process.poll() is None:
@@ -108,31 +108,25 @@ def read_outcome(folder: Path) -> dict[str, str]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.is_file() else {}
 
 
-Seen = tuple[int, int]
-"""Which file was read, by its inode, and how many bytes of it."""
+def _length(path: Path) -> int:
+    return path.stat().st_size if path.is_file() else 0
 
 
-def _end_of(path: Path) -> Seen:
-    if not path.is_file():
-        return 0, 0
-    status = path.stat()
-    return status.st_ino, status.st_size
-
-
-def _pass_on(path: Path, seen: Seen, report: Report) -> Seen:
-    """Report whole lines after what was seen; returns how far it read.
-
-    A resumption puts another file in its place, however long: that one is read whole, since a step's row is written
-    over by the same step.
-    """
+def _pass_on(path: Path, seen: int, report: Report) -> int:
+    """Report whole lines after byte `seen`; returns how far it read. A resumption may have cut the file back."""
     if not path.is_file():
         return seen
+    if path.stat().st_size < seen:
+        seen = 0
+    for line in _whole_lines(path, seen):
+        seen += len(line)
+        report(json.loads(line))
+    return seen
+
+
+def _whole_lines(path: Path, start: int) -> Iterator[bytes]:
     with path.open("rb") as stream:
-        file = os.fstat(stream.fileno()).st_ino
-        at = seen[1] if file == seen[0] else 0
-        stream.seek(at)
+        stream.seek(start)
         for line in stream:
             if line.endswith(b"\n"):
-                at += len(line)
-                report(json.loads(line))
-    return file, at
+                yield line
