@@ -7,17 +7,11 @@ Django, with this many teachers who never pause, can be faster than the bare one
 """
 
 import argparse
-import contextlib
 import json
 import os
-import subprocess
-import sys
-import tempfile
-from pathlib import Path
 
 from benchmarks.desk_latency import WORDS, measure
-from benchmarks.platform_load import KEY, ROOT, Load, _our_turn, drive, granian, served
-from tests.servers import free_port, postgres, redis
+from benchmarks.platform_load import Load, _our_turn, drive, installed, serve_here
 
 FASTEST = 1000
 """Turns a second that neither reaches: so many offers lie ready for each second."""
@@ -28,30 +22,17 @@ def main() -> None:
     parser.add_argument("--teachers", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=10.0)
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, postgres(durable=True, max_connections=100) as url, redis() as broker:
-        environment = {
-            **os.environ,
-            "DATABASE_URL": url, "REDIS_URL": broker, "SECRET_KEY": KEY, "DATA_FOLDER": folder,
-            "DJANGO_SETTINGS_MODULE": "config.settings",
-        }  # fmt: skip
-        for command in (["migrate", "-v0"], ["collectstatic", "--noinput", "-v0"]):
-            subprocess.run([sys.executable, "manage.py", *command], env=environment, cwd=ROOT, check=True)
-        os.environ.update(environment)
+    with installed(max_connections=100):
         from benchmarks.bare_desk import make_tables
         from benchmarks.desk_people import Desks
 
-        desks, port = Desks(words=WORDS), free_port()
+        desks = Desks(words=WORDS)
         make_tables(each=int((options.seconds + 3) * FASTEST / options.teachers))
-
-        def serve(application: str) -> contextlib.AbstractContextManager[None]:
-            command = granian(Path(sys.executable), application, port)
-            return served(command, port=port, environment=environment, folder=ROOT, path="/account/login/")
-
-        with serve("config.wsgi:application"):
+        with serve_here() as port:
             measure(desks, port, teachers=8, seconds=2)  # both workers have imported and rendered once
             ours = measure(desks, port, teachers=options.teachers, seconds=options.seconds)
-        turns = [_our_turn(port, desks.code, session) for session in desks.sessions[: options.teachers]]
-        with serve("benchmarks.bare_desk:application"):
+        with serve_here("benchmarks.bare_desk:application") as port:
+            turns = [_our_turn(port, desks.code, session) for session in desks.sessions[: options.teachers]]
             drive(turns, seconds=2)
             bare = drive(turns, seconds=options.seconds)
     report(ours, bare, teachers=options.teachers)

@@ -13,14 +13,9 @@ import http.client
 import json
 import os
 import re
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 
-from benchmarks.platform_load import KEY, ROOT, THREADS, WORKERS, Load, _our_turn, drive, granian, served
-from tests.servers import free_port, postgres, redis
+from benchmarks.platform_load import THREADS, WORKERS, Load, _our_turn, drive, installed, serve_here
 
 DEPTH = 40
 """Offers that each teacher starts with; more are queued between two measurements."""
@@ -35,21 +30,11 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="shorter, and a pool of 100,000 instead of 1,000,000")
     options = parser.parse_args()
     seconds, large = (3.0, 100_000) if options.quick else (12.0, 1_000_000)
-    with tempfile.TemporaryDirectory() as folder, postgres(durable=True, max_connections=100) as url, redis() as broker:
-        environment = {
-            **os.environ,
-            "DATABASE_URL": url, "REDIS_URL": broker, "SECRET_KEY": KEY, "DATA_FOLDER": folder,
-            "DJANGO_SETTINGS_MODULE": "config.settings",
-        }  # fmt: skip
-        for command in (["migrate", "-v0"], ["collectstatic", "--noinput", "-v0"]):
-            subprocess.run([sys.executable, "manage.py", *command], env=environment, cwd=ROOT, check=True)
-        os.environ.update(environment)
+    with installed(max_connections=100):
         from benchmarks.desk_people import Desks
 
         desks = Desks(words=WORDS)
-        port = free_port()
-        server = granian(Path(sys.executable), "config.wsgi:application", port)
-        with served(server, port=port, environment=environment, folder=ROOT, path="/account/login/"):
+        with serve_here() as port:
             measure(desks, port, teachers=8, seconds=2)  # both workers have imported and rendered once
             loads = {
                 teachers: measure(desks, port, teachers=teachers, seconds=seconds if teachers > 1 else seconds / 2)

@@ -266,23 +266,35 @@ def _peer_turn(port: int, project: int, token: str) -> Turn:
 
 @contextlib.contextmanager
 def serve_ours(conversations: list[dict[str, str]], *, teachers: int) -> Iterator[list[Turn]]:
-    with tempfile.TemporaryDirectory() as folder, postgres(durable=True) as url, redis() as broker:
-        environment = {
-            **os.environ,
+    with installed():
+        code, sessions = make_campaign(conversations, teachers=teachers)
+        with serve_here() as port:
+            yield [_our_turn(port, code, session) for session in sessions]
+
+
+@contextlib.contextmanager
+def installed(**options: int) -> Iterator[None]:
+    """An empty platform on a PostgreSQL that keeps its writes and a Redis; this process's environment names them.
+
+    options  of the PostgreSQL
+    """
+    with tempfile.TemporaryDirectory() as folder, postgres(durable=True, **options) as url, redis() as broker:
+        os.environ.update({
             "DATABASE_URL": url, "REDIS_URL": broker, "SECRET_KEY": KEY, "DATA_FOLDER": folder,
             "DJANGO_SETTINGS_MODULE": "config.settings",
-        }  # fmt: skip
-        python = Path(sys.executable)
+        })  # fmt: skip
         for command in (["migrate", "-v0"], ["collectstatic", "--noinput", "-v0"]):
-            subprocess.run([python, "manage.py", *command], env=environment, cwd=ROOT, check=True)
-        os.environ.update(environment)
-        code, sessions = make_campaign(conversations, teachers=teachers)
-        port = free_port()
-        with served(
-            granian(python, "config.wsgi:application", port), port=port, environment=environment, folder=ROOT,
-            path="/account/login/",
-        ):  # fmt: skip
-            yield [_our_turn(port, code, session) for session in sessions]
+            subprocess.run([sys.executable, "manage.py", *command], cwd=ROOT, check=True)
+        yield
+
+
+@contextlib.contextmanager
+def serve_here(application: str = "config.wsgi:application") -> Iterator[int]:
+    """An application of the installed platform behind the production server; yields its port."""
+    port = free_port()
+    command = granian(Path(sys.executable), application, port)
+    with served(command, port=port, environment=dict(os.environ), folder=ROOT, path="/account/login/"):
+        yield port
 
 
 def make_campaign(conversations: list[dict[str, str]], *, teachers: int) -> tuple[str, list[str]]:
