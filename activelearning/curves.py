@@ -88,11 +88,6 @@ def last_known(values: Floats) -> float | None:
     return float(known[-1]) if len(known) else None
 
 
-def fewest_from(labels: Floats) -> Floats:
-    """(n,) the smallest count from each place on: what was known of more labels than that no longer stands."""
-    return np.minimum.accumulate(labels[::-1])[::-1]
-
-
 def recent_gain(curve: Curve) -> float | None:
     """Nats that each of the last fifty labels brought; None with fewer than two estimates."""
     if len(curve) < 2 or curve.labels[-1] <= curve.labels[0]:

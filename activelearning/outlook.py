@@ -9,7 +9,7 @@ from django.utils.translation import gettext as _
 from activelearning.algorithms.figures import Figure
 from activelearning.algorithms.forecast import Forecast, Measure, StopAdvice, advise_stop, forecast
 from activelearning.algorithms.types import Floats, Ints
-from activelearning.curves import Curve, Scores, fewest_from
+from activelearning.curves import Curve, Scores
 from annotation.models import Campaign
 
 OUTLOOK_POINTS = 40
@@ -103,7 +103,7 @@ def _accuracy_points(scores: Scores) -> tuple[Floats, Floats]:
     """
     known = scores.labels > 0
     labels, right = scores.labels[known], scores.right[known]
-    stands = labels <= fewest_from(labels)
+    stands = labels <= np.minimum.accumulate(labels[::-1])[::-1]  # no later one knew fewer
     labels, right = labels[stands], right[stands]
     parts = (
         [part for part in np.array_split(np.arange(len(labels)), min(10, len(labels) // 10)) if len(part)]

@@ -65,9 +65,7 @@ def test_a_browser_that_stores_nothing_keeps_the_answer_while_the_page_is_open(d
     page = desk.page
     page.reload()
     wait_for_prompt(page, 0)
-    page.route("**/answer/", lambda route: route.abort(), times=1)
-    page.keyboard.press("1")
-    expect(page.get_by_text("Your answer is kept in this browser").first).to_be_visible()
+    answer_in_vain(page, "1")
     page.keyboard.press("g")
     expect(page.get_by_role("complementary", name="Guidelines")).to_be_visible()
     page.evaluate("window.dispatchEvent(new Event('online'))")
@@ -156,6 +154,13 @@ def answer_offline(desk: Visitor, words: str = "A thought") -> None:
     write_reason(page, words)
     desk.context.set_offline(True)
     page.keyboard.press("1")
+    expect(page.get_by_text("Your answer is kept in this browser").first).to_be_visible()
+
+
+def answer_in_vain(page: Page, key: str) -> None:
+    """It does not leave, and is kept."""
+    page.route("**/answer/", lambda route: route.abort(), times=1)
+    page.keyboard.press(key)
     expect(page.get_by_text("Your answer is kept in this browser").first).to_be_visible()
 
 
@@ -322,9 +327,7 @@ def test_a_delivery_without_a_reply_is_given_up(desk: Visitor) -> None:
     page = desk.page
     page.reload()
     wait_for_prompt(page, 0)
-    page.route("**/answer/", lambda route: route.abort(), times=1)
-    page.keyboard.press("2")
-    expect(page.get_by_text("Your answer is kept in this browser").first).to_be_visible()
+    answer_in_vain(page, "2")
     page.route("**/answer/", lambda _route: None, times=1)
     page.evaluate("window.dispatchEvent(new Event('online'))")
     expect(page.locator("#desk")).to_have_attribute("aria-busy", "true")
